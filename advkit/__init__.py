@@ -1,0 +1,9 @@
+"""Smallest-perturbation adversarial examples by batched, box-constrained L-BFGS (Szegedy et al. 2013)."""
+
+from importlib.metadata import version as _version
+
+from advkit import ops
+
+__version__ = _version("advkit")
+
+__all__ = ["__version__", "ops"]

@@ -1,0 +1,95 @@
+"""The one gate between users' tensors and kernels that take addresses: every message about bad tensors is here."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["as_bound", "check_choice", "check_tensor", "check_vector", "row_stride"]
+
+
+def check_tensor(
+    name: str,
+    value: object,
+    *,
+    shape: tuple[int | None, ...],
+    like: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return `value` if it is a tensor a kernel can take, else raise an error that names it.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : object
+        What was given.
+    shape : tuple of int or None
+        The sizes expected; None for any.
+    like : Tensor, optional
+        Whose device (and, unless `dtype` is given, dtype) it must have.
+    dtype : torch.dtype, optional
+        The dtype expected; without it and `like`, any floating dtype.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    wanted = "(" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
+    if value.dim() != len(shape) or any(s is not None and s != v for s, v in zip(shape, value.shape, strict=True)):
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
+    expected = dtype or (like.dtype if like is not None else None)
+    if expected is None and not value.is_floating_point():
+        raise TypeError(f"{name} must have a floating dtype, got {value.dtype}; use {name}.float()")
+    if expected is not None and value.dtype != expected:
+        raise TypeError(f"{name} must have dtype {expected}, got {value.dtype}; use {name}.to({expected})")
+    if like is not None and value.device != like.device:
+        raise ValueError(f"{name} must be on {like.device}, got {value.device}; use {name}.to({str(like.device)!r})")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+    # A silent copy here would hide a cost that the caller can avoid, and an out argument would not be written.
+    if value.dim() and value.shape[-1] > 1 and value.stride(-1) != 1:
+        raise ValueError(f"{name} must be contiguous in its last dimension; use {name}.contiguous()")
+    return value
+
+
+def check_vector(name: str, value: object, *, size: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Check a tensor (size,) that must be contiguous."""
+    return check_tensor(name, value, shape=(size,), like=like, dtype=dtype)
+
+
+def check_choice(name: str, value: str, choices: object) -> None:
+    """Raise an error that lists the choices unless `value` is one of them."""
+    known = list(choices)  # type: ignore[call-overload]
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def as_bound(name: str, value: float | Tensor, like: Tensor) -> Tensor:
+    """Return a bound on rows `like` (B, n) as a tensor of shape (1 or B, 1 or n), without expanding it.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : float or Tensor
+        A number, or a tensor that broadcasts to (B, n).
+    like : Tensor (B, n)
+        Gives shape, dtype and device.
+    """
+    if not isinstance(value, Tensor):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            raise TypeError(f"{name} must be a number or a tensor, got {value!r}")
+        return torch.full((1, 1), float(value), dtype=like.dtype, device=like.device)
+    if value.dim() > 2:
+        raise ValueError(f"{name} must broadcast to {tuple(like.shape)}, got shape {tuple(value.shape)}")
+    bound = value.reshape((1,) * (2 - value.dim()) + tuple(value.shape))
+    rows, n = bound.shape
+    if rows not in (1, like.shape[0]) or n not in (1, like.shape[1]):
+        raise ValueError(f"{name} must broadcast to {tuple(like.shape)}, got shape {tuple(value.shape)}")
+    return check_tensor(name, bound, shape=(rows, n), like=like)
+
+
+def row_stride(tensor: Tensor) -> int:
+    """Stride between rows as the kernels count it: 0 for a single row, which serves all."""
+    return tensor.stride(0) if tensor.shape[0] > 1 else 0

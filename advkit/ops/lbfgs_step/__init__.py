@@ -1,0 +1,97 @@
+"""One evaluation of every image, from its loss to its next trial point: the whole solver in one call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from advkit.ops import _dispatch
+from advkit.ops._check import check_tensor, check_vector
+from advkit.ops.lbfgs_step import kernel_native, reference
+from advkit.ops.lbfgs_step.state import Counter, Options, Scalar, State, Status, Vector, init
+
+__all__ = ["Options", "State", "Status", "init", "lbfgs_step"]
+
+
+def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor | None = None) -> None:
+    """Advance each slot by the evaluation of its trial point, in place.
+
+    Assembles f = c |x - x0| + loss and its gradient; accepts, shrinks or expands the step; stores the pair (s, y) if
+    s'y > 1e-8 |s| |y|; applies the tests to stop; and sets the next trial point P(x - H g), with H on the free
+    variables. Slots that have stopped are left alone, so a batch may still hold them.
+
+    Parameters
+    ----------
+    state : State
+        From `init`.
+    loss : Tensor (b,)
+        Loss at ``state.trial[slots]``.
+    g_loss : Tensor (b, n)
+        Its gradient.
+    slots : Tensor (b,) of int64, optional
+        Which slot each row belongs to, all different; by default all T in order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong dtype, shape or device; the message names the argument.
+    """
+    trial = state.trial
+    count, n = trial.shape
+    if slots is None:
+        slots = torch.arange(count, device=trial.device)
+    check_tensor("slots", slots, shape=(None,), like=trial, dtype=torch.int64)
+    check_vector("loss", loss, size=len(slots), like=trial)
+    check_tensor("g_loss", g_loss, shape=(len(slots), n), like=trial)
+    _check_state(state)
+    _run(state, loss, g_loss, slots)
+
+
+def _check_state(state: State) -> None:
+    """Guard against tensors of the state that were resized or replaced behind its back."""
+    trial, history = state.trial, state.history
+    slots, n = trial.shape
+    m, ld = history.shape[1], history.shape[3]
+    penalised = 0 if state.norm == "none" else slots
+    for name, tensor, shape in (
+        ("trial", trial, (slots, n)),
+        ("vectors", state.vectors, (slots, len(Vector), ld)),
+        ("history", history, (slots, m, 2, ld)),
+        ("scalars", state.scalars, (slots, len(Scalar))),
+        ("counters", state.counters, (slots, len(Counter))),
+        ("x0", state.x0, (penalised, n)),
+    ):
+        if tensor.shape != shape or not tensor.is_contiguous() or ld < n:
+            raise ValueError(f"state.{name} must be contiguous of shape {shape}; make the state with init()")
+
+
+def _run(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
+    if _dispatch.choose(state.trial) == "cpu":
+        kernel_native.lbfgs_step(state, loss, g_loss, slots)
+        return
+    if slots.device.type == "cpu" and len(slots) and not 0 <= slots.min() <= slots.max() < len(state.trial):
+        raise ValueError(f"slots must lie in 0 ... {len(state.trial) - 1}")
+    reference.lbfgs_step(state, loss, g_loss, slots)
+
+
+def compute(
+    loss: Tensor,
+    g_loss: Tensor,
+    slots: Tensor,
+    trial: Tensor,
+    vectors: Tensor,
+    history: Tensor,
+    scalars: Tensor,
+    counters: Tensor,
+    x0: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    norm: str,
+    tolerances: list[float],
+    stagnation_window: int,
+    max_evaluations: int,
+) -> None:
+    """Serve ``torch.ops.advkit.lbfgs_step``, the state taken apart into tensors."""
+    options = Options(*tolerances, stagnation_window, max_evaluations)
+    state = State(trial, vectors, history, scalars, counters, x0, lower, upper, norm, options)
+    lbfgs_step(state, loss, g_loss, slots)

@@ -1,0 +1,259 @@
+"""The state of the batched solver: slots of independent problems, each somewhere in its own run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from advkit.norms import NORMS
+from advkit.ops._check import as_bound, check_choice, check_tensor, check_vector
+
+__all__ = ["Counter", "Options", "Phase", "Scalar", "State", "Status", "Vector", "init"]
+
+
+class Status(IntEnum):
+    """Why a problem stopped, or that it has not."""
+
+    RUNNING = 0
+    GRADIENT = 1  #: the projected gradient is within its tolerance
+    RELATIVE_F = 2  #: one step lowered f by too little
+    STAGNATION = 3  #: f has not fallen enough over a window of evaluations, or no step lowers it any more
+    EVALUATIONS = 4  #: the budget is spent
+    NON_FINITE = 5  #: nan or inf at the start, or wherever the line search looked
+
+
+class Phase(IntEnum):
+    """What the trial point is for; see ``csrc/cpu/lbfgs_step.hpp``."""
+
+    START = 0
+    SEARCH = 1
+    EXPAND = 2
+
+
+# The columns below are those of csrc/include/advkit/params.hpp.
+class Scalar(IntEnum):
+    """Columns of `State.scalars`."""
+
+    F = 0
+    STEP = 1
+    PROJECTED_GRADIENT = 2
+    F_WINDOW = 3
+    F_BEST = 4
+    SY_BEST = 5
+    SS_BEST = 6
+    YY_BEST = 7
+    PG_BEST = 8
+    C = 9
+
+
+class Counter(IntEnum):
+    """Columns of `State.counters`."""
+
+    STATUS = 0
+    PHASE = 1
+    COUNT = 2
+    HEAD = 3
+    SKIPS = 4
+    TRIALS = 5
+    EVALUATIONS = 6
+    ITERATIONS = 7
+
+
+class Vector(IntEnum):
+    """Rows of `State.vectors`."""
+
+    X = 0
+    G = 1
+    TRIAL_G = 2
+    DIRECTION = 3
+    BEST = 4
+    BEST_G = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """When a problem stops.
+
+    Parameters
+    ----------
+    gradient_tolerance : float
+        Stop when max_i |P(x - g) - x|_i is at most this.
+    relative_tolerance : float
+        Stop when an accepted step lowered f by at most this times max(1, |f|). Negative: never.
+    stagnation_tolerance : float
+        Stop when `stagnation_window` evaluations lowered f by at most this times max(1, |f|). Negative: never.
+    stagnation_window : int
+        In evaluations.
+    max_evaluations : int
+        Of each problem.
+    """
+
+    gradient_tolerance: float = 1e-5
+    relative_tolerance: float = 1e-9
+    stagnation_tolerance: float = 1e-9
+    stagnation_window: int = 20
+    max_evaluations: int = 500
+
+    def __post_init__(self) -> None:
+        """Check the two that are counts."""
+        for name in ("stagnation_window", "max_evaluations"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        for name in ("gradient_tolerance", "relative_tolerance", "stagnation_tolerance"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or value != value:
+                raise ValueError(f"{name} must be a number, got {value!r}")
+
+
+@dataclass(frozen=True)
+class State:
+    """T slots, one problem of n values each; made by `init`, advanced by `lbfgs_step`.
+
+    Parameters
+    ----------
+    trial : Tensor (T, n)
+        The points to evaluate next, always inside the box.
+    vectors : Tensor (T, len(Vector), ld)
+        Rows named by `Vector`, padded to ld >= n.
+    history : Tensor (T, m, 2, ld)
+        The ring of pairs, s and y side by side.
+    scalars : Tensor (T, len(Scalar)) of float64
+        Columns named by `Scalar`.
+    counters : Tensor (T, len(Counter)) of int32
+        Columns named by `Counter`.
+    x0 : Tensor (T, n)
+        Where the penalty is zero; empty for ``norm="none"``.
+    lower, upper : Tensor (1 or T, 1 or n)
+        The box.
+    norm : str
+        Key of `advkit.norms.NORMS`.
+    options : Options
+        When to stop.
+    """
+
+    trial: Tensor
+    vectors: Tensor
+    history: Tensor
+    scalars: Tensor
+    counters: Tensor
+    x0: Tensor
+    lower: Tensor
+    upper: Tensor
+    norm: str
+    options: Options
+
+    @property
+    def x(self) -> Tensor:
+        """The accepted points (T, n)."""
+        return self.vectors[:, Vector.X, : self.trial.shape[1]]
+
+    @property
+    def status(self) -> Tensor:
+        """Of each slot (T,), as `Status`."""
+        return self.counters[:, Counter.STATUS]
+
+    def load(
+        self,
+        slots: Tensor,
+        start: Tensor,
+        *,
+        x0: Tensor | None = None,
+        c: Tensor | float | None = None,
+        lower: Tensor | None = None,
+        upper: Tensor | None = None,
+    ) -> None:
+        """Put new problems into slots: nothing of the old ones stays but what is not given here.
+
+        Parameters
+        ----------
+        slots : Tensor (k,) of int64
+            Which slots, all different.
+        start : Tensor (k, n)
+            Where to start; moved into the box.
+        x0 : Tensor (k, n), optional
+            Where the penalty is zero.
+        c : Tensor (k,) or float, optional
+            Its weight.
+        lower, upper : Tensor (k, 1 or n), optional
+            The box, if each slot has its own.
+        """
+        for mine, new in ((self.x0, x0), (self.lower, lower), (self.upper, upper)):
+            if new is not None:
+                mine[slots] = new
+        one = len(self.lower) == 1, len(self.upper) == 1
+        low = self.lower if one[0] else self.lower[slots]
+        high = self.upper if one[1] else self.upper[slots]
+        self.trial[slots] = torch.clamp(start, low, high)
+        weight = self.scalars[slots, Scalar.C] if c is None else c
+        self.scalars[slots] = 0
+        self.scalars[slots, Scalar.C] = torch.as_tensor(weight, dtype=torch.float64, device=self.scalars.device)
+        self.counters[slots] = 0
+
+
+def init(
+    start: Tensor,
+    *,
+    lower: float | Tensor = -torch.inf,
+    upper: float | Tensor = torch.inf,
+    history: int = 10,
+    norm: str = "none",
+    x0: Tensor | None = None,
+    c: Tensor | None = None,
+    options: Options | None = None,
+) -> State:
+    """Make a state whose trial points are the starting points.
+
+    Parameters
+    ----------
+    start : Tensor (T, n)
+        Starting points, moved into the box. float32 or float64 (or any floating dtype on the reference backend).
+    lower, upper : float or Tensor
+        The box; anything that broadcasts to (T, n).
+    history : int
+        Number of pairs m.
+    norm : str
+        Penalty fused into each step, ``"none"`` by default.
+    x0 : Tensor (T, n), optional
+        Where the penalty is zero; needed unless ``norm="none"``.
+    c : Tensor (T,), optional
+        Its weight, 1 by default.
+    options : Options, optional
+        When to stop.
+
+    Returns
+    -------
+    State
+    """
+    check_tensor("start", start, shape=(None, None))
+    slots, n = start.shape
+    check_choice("norm", norm, NORMS)
+    if isinstance(history, bool) or not isinstance(history, int) or history < 1:
+        raise ValueError(f"history must be an integer of at least 1, got {history!r}")
+    low, high = as_bound("lower", lower, start), as_bound("upper", upper, start)
+    if norm != "none":
+        if x0 is None:
+            raise ValueError(f"x0 must be given with norm={norm!r}")
+        check_tensor("x0", x0, shape=(slots, n), like=start)
+    if c is not None:
+        check_vector("c", c, size=slots, like=start, dtype=c.dtype)
+    line = 64 // start.element_size()
+    ld = max(1, -(-n // line)) * line
+    state = State(
+        trial=start.new_empty(slots, n),
+        vectors=start.new_zeros(slots, len(Vector), ld),
+        history=start.new_zeros(slots, history, 2, ld),
+        scalars=start.new_zeros(slots, len(Scalar), dtype=torch.float64),
+        counters=start.new_zeros(slots, len(Counter), dtype=torch.int32),
+        x0=start.new_empty(0, n) if x0 is None or norm == "none" else x0.clone(),
+        lower=low,
+        upper=high,
+        norm=norm,
+        options=options or Options(),
+    )
+    every = torch.arange(slots, device=start.device)
+    state.load(every, start, c=1.0 if c is None else c)
+    return state

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+
+#include "advkit/params.hpp"
+
+namespace advkit {
+
+void bind_runtime(pybind11::module_& m);
+void bind_ops(pybind11::module_& m);
+void bind_lbfgs_step(pybind11::module_& m);
+
+template <class T>
+T* at(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// For values that Python's checks cannot see without reading the data. Becomes a ValueError.
+inline void check(bool good, const std::string& message) {
+  if (!good) throw pybind11::value_error(message);
+}
+
+// Where a bound lies: address, stride of its rows, and whether there is one for each element.
+struct BoundAt {
+  std::uintptr_t address;
+  int64_t row;
+  bool element;
+};
+
+template <class T>
+Box<T> box(const BoundAt& lower, const BoundAt& upper) {
+  return {at<const T>(lower.address), at<const T>(upper.address), lower.row, upper.row, lower.element, upper.element};
+}
+
+}  // namespace advkit

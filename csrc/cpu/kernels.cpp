@@ -1,0 +1,122 @@
+// Compiled once for each instruction set (CMakeLists.txt): ADVKIT_ISA_NAME is its name, ADVKIT_ISA_TABLE the table's.
+#include "kernels.hpp"
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "class_loss.hpp"
+#include "lbfgs_step.hpp"
+#include "penalty.hpp"
+#include "two_loop.hpp"
+
+namespace advkit {
+namespace {
+
+// Aligned memory for one call.
+class Arena {
+ public:
+  explicit Arena(size_t bytes) : begin_(static_cast<char*>(std::aligned_alloc(alignment, round_up(bytes)))) {
+    if (begin_ == nullptr) throw std::bad_alloc();
+  }
+  ~Arena() { std::free(begin_); }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  static constexpr size_t alignment = 64;
+  static size_t round_up(size_t bytes) { return (bytes / alignment + 1) * alignment; }  // never 0
+
+  template <class U>
+  U* take(size_t count) {
+    U* p = reinterpret_cast<U*>(begin_ + used_);
+    used_ += round_up(count * sizeof(U));
+    return p;
+  }
+
+ private:
+  char* begin_;
+  size_t used_ = 0;
+};
+
+// row(i, crew, scratch) for every image: each on one thread, or, when images are few and large, one after the other with
+// all threads on each. Both give the same bits.
+template <class T, class Row>
+void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row) {
+  if (rows == 0) return;
+  const bool share = n > tile_values && rows < 4 * threads;
+  const size_t workers = share || threads < 1 ? 1 : static_cast<size_t>(threads);
+  const size_t tiles = static_cast<size_t>(tiles_of(n)), registers = static_cast<size_t>((n + width<T> - 1) / width<T>);
+  const size_t bytes = Arena::round_up(tiles * sizeof(Totals<5, 1>)) + Arena::round_up(registers * sizeof(Vec<T>)) +
+                       Arena::round_up(registers * sizeof(Mask<T>)) + 2 * Arena::round_up(static_cast<size_t>(m) * sizeof(double));
+  Arena arena(workers * bytes);
+  struct Worker {
+    Crew<> crew;
+    Scratch<T> scratch;
+  };
+  const auto make = [&](int team) {
+    Worker w{};
+    w.crew = {team, arena.take<Totals<5, 1>>(tiles)};
+    w.scratch = {arena.take<T>(registers * width<T>), arena.take<Mask<T>>(registers), arena.take<double>(static_cast<size_t>(m)),
+                 arena.take<double>(static_cast<size_t>(m))};
+    return w;
+  };
+  if (share) {
+    const Worker w = make(threads);
+    for (int64_t i = 0; i < rows; ++i) row(i, w.crew, w.scratch);
+    return;
+  }
+  std::unique_ptr<Worker[]> all(new Worker[workers]);
+  for (size_t k = 0; k < workers; ++k) all[k] = make(1);
+  parallel_for(rows, threads, [&](int64_t i, int worker) { row(i, all[worker].crew, all[worker].scratch); });
+}
+
+template <class Run>
+void with_norm(Norm norm, const Run& run) {
+  switch (norm) {
+    case Norm::none:
+      return run(std::integral_constant<Norm, Norm::none>{});
+    case Norm::l2sq:
+      return run(std::integral_constant<Norm, Norm::l2sq>{});
+    case Norm::l2:
+      return run(std::integral_constant<Norm, Norm::l2>{});
+    case Norm::l1:
+      return run(std::integral_constant<Norm, Norm::l1>{});
+  }
+}
+
+template <class T>
+void penalty(const PenaltyParams<T>& p, int threads) {
+  with_norm(p.norm, [&](auto norm) {
+    for_images<T>(p.rows, p.n, 0, threads,
+                  [&](int64_t i, const Crew<>& crew, const Scratch<T>&) { penalty_row<norm.value>(p, i, crew); });
+  });
+}
+
+template <class T>
+void class_loss(const ClassLossParams<T>& p, int threads) {
+  parallel_for(p.rows, threads, [&](int64_t i, int) { class_loss_row(p, i); });
+}
+
+template <class T>
+void two_loop(const TwoLoopParams<T>& p, int threads) {
+  for_images<T>(p.rows, p.n, p.m, threads,
+                [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) { two_loop_row(p, i, crew, scratch); });
+}
+
+template <class T>
+void lbfgs_step(const StepParams<T>& p, int threads) {
+  with_norm(p.norm, [&](auto norm) {
+    for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) {
+      Step<norm.value, T>(p, i, crew, scratch).advance();
+    });
+  });
+}
+
+}  // namespace
+
+extern const Kernels ADVKIT_ISA_TABLE;
+const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,    penalty<float>,  penalty<double>,    class_loss<float>,
+                                  class_loss<double>, two_loop<float>, two_loop<double>,   lbfgs_step<float>,
+                                  lbfgs_step<double>};
+
+}  // namespace advkit

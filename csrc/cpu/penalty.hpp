@@ -1,0 +1,96 @@
+// c |x - x0| and the gradient of c |x - x0| + loss, for the squared L2, L2 and L1 norms.
+//
+// Where |r| has no derivative, the gradient is the element of least norm of the sum's subdifferential:
+//   L1, r_i = 0:  sign(g_i) max(|g_i| - c, 0)          L2, r = 0:  g max(1 - c / |g|, 0)          with g the loss gradient.
+#pragma once
+
+#include <cmath>
+
+#include "box.hpp"
+#include "sweep.hpp"
+
+namespace advkit {
+namespace {
+
+// What the gradient needs to know of the whole image before it can be written.
+template <class T>
+struct PenaltyFactors {
+  double value;  // |x - x0|
+  T c;
+  T scale;   // L2 away from 0: c / |r|;  L2 at 0: the factor of the loss gradient
+  bool kink; // L2 at 0
+};
+
+template <Norm norm, class T>
+PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c) {
+  PenaltyFactors<T> out{0.0, static_cast<T>(c), T(0), false};
+  if constexpr (norm == Norm::none) return out;
+  const auto sums = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+    const Vec<T> r = load(x + i, lanes) - load(x0 + i, lanes);
+    acc.sum[0] += norm == Norm::l1 ? absolute<T>(r) : r * r;
+  });
+  out.value = norm == Norm::l2 ? std::sqrt(sums.sum[0]) : sums.sum[0];
+  if constexpr (norm == Norm::l2) {
+    out.kink = out.value == 0.0;
+    if (out.kink) {
+      const auto g = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+        const Vec<T> v = load(g_loss + i, lanes);
+        acc.sum[0] += v * v;
+      });
+      const double length = std::sqrt(g.sum[0]);
+      out.scale = static_cast<T>(length > c ? 1.0 - c / length : 0.0);
+      if (std::isnan(length)) out.scale = static_cast<T>(length);
+    } else {
+      out.scale = static_cast<T>(c / out.value);
+    }
+  }
+  return out;
+}
+
+template <Norm norm, class T>
+inline Vec<T> penalty_gradient(const PenaltyFactors<T>& f, Vec<T> x, Vec<T> x0, Vec<T> g_loss) {
+  const Vec<T> r = x - x0;
+  if constexpr (norm == Norm::l2sq) return g_loss + (T(2) * f.c) * r;
+  if constexpr (norm == Norm::l2) return f.kink ? g_loss * f.scale : g_loss + f.scale * r;
+  if constexpr (norm == Norm::l1) {
+    const Vec<T> c = fill<T>(f.c), zero = {};
+    const Vec<T> shrunk = choose<T>(g_loss > c, g_loss - c, choose<T>(g_loss < -c, g_loss + c, zero));
+    const Vec<T> at_kink = choose<T>(g_loss == g_loss, shrunk, g_loss);  // NaN must show
+    return choose<T>(r > zero, g_loss + c, choose<T>(r < zero, g_loss - c, at_kink));
+  }
+  return g_loss;
+}
+
+// |P(x - g) - x|, elementwise.
+template <class T>
+inline Vec<T> projected(Bounds<T> box, Vec<T> x, Vec<T> g) {
+  return absolute<T>(clamp<T>(x - g, box.lower, box.upper) - x);
+}
+
+template <Norm norm, class T>
+void penalty_row(const PenaltyParams<T>& p, int64_t row, const Crew<>& crew) {
+  const T* x = p.x + row * p.x_row;
+  const T* x0 = p.x0 + row * p.x0_row;
+  const T* g_loss = p.g_loss + row * p.g_loss_row;
+  T* gradient = p.gradient + row * p.n;
+  bool* free = p.free + row * p.n;
+  const RowBox<T> box(p.box, row);
+  const double c = static_cast<double>(p.c[row]);
+  const auto factors = penalty_factors<norm>(crew, p.n, x, x0, g_loss, c);
+  p.value[row] = static_cast<T>(c * factors.value);
+  const auto most = sweep<T, 0, 1>(crew, p.n, [&](int64_t i, auto lanes, auto& acc) {
+    const Vec<T> xi = load(x + i, lanes), x0i = load(x0 + i, lanes);
+    const Vec<T> g = penalty_gradient<norm, T>(factors, xi, x0i, load(g_loss + i, lanes));
+    store(gradient + i, g, lanes);
+    acc.max[0] = larger<T>(acc.max[0], projected<T>(smooth_part<norm, T>(box.at(i, lanes), xi, x0i, g), xi, g));
+  });
+  const T margin = active_margin<T>(most.max[0]);
+  sweep<T, 0>(crew, p.n, [&](int64_t i, auto lanes, auto&) {
+    const Vec<T> xi = load(x + i, lanes), g = load(gradient + i, lanes);
+    const Mask<T> m = is_free<T>(smooth_part<norm, T>(box.at(i, lanes), xi, load(x0 + i, lanes), g), xi, g, margin);
+    for (int lane = 0; lane < lanes.lanes; ++lane) free[i + lane] = m[lane] != 0;
+  });
+}
+
+}  // namespace
+}  // namespace advkit

@@ -1,0 +1,148 @@
+// The two-loop recursion (Nocedal 1980; Nocedal & Wright 2006, algorithm 7.4) on the free variables F of one image:
+// every dot product, rho = 1 / s_F'y_F and gamma = s_F'y_F / y_F'y_F run over F only. A pair takes part if
+// s_F'y_F > 1e-8 |s_F| |y_F|. The newest pair sits just before `head` in the ring, the oldest `count` places before it.
+#pragma once
+
+#include <cmath>
+
+#include "sweep.hpp"
+
+namespace advkit {
+namespace {
+
+constexpr double curvature_threshold = 1e-8;
+
+inline bool curved(double sy, double ss, double yy) { return sy > curvature_threshold * std::sqrt(ss * yy); }
+
+template <class T>
+struct Pairs {
+  const T *S, *Y;  // pair j at S + j * S_pair
+  int64_t S_pair, Y_pair;
+  int64_t m, head, count;
+
+  int64_t from_newest(int64_t k) const { return (head - 1 - k + m) % m; }
+};
+
+// Scratch space of one thread.
+template <class T>
+struct Scratch {
+  T* q;          // (n)
+  Mask<T>* free; // ceil(n / width) registers
+  double *alpha, *sy;  // (m)
+
+  Vec<T> masked(int64_t i, Vec<T> v) const { return keep<T>(free[i / width<T>], v); }
+};
+
+// The last axpy is left to the caller, who has a pass over q of its own: H g = q + coefficient s on F.
+template <class T>
+struct Unfinished {
+  bool any;  // false: no pair could be used, and q is as it was
+  T coefficient;
+  const T* s;
+};
+
+// On entry q = g on F and 0 elsewhere. The axpy of one pair and the dot products of the next share a pass.
+template <class T, bool AllFree>
+Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs, const Scratch<T>& w) {
+  const auto on_free = [&](int64_t i, Vec<T> v) {
+    if constexpr (AllFree) return v;
+    return w.masked(i, v);
+  };
+  T a = 0;  // of the axpy that is still to do
+  const T* pending = nullptr;
+  double gamma = 0;
+  for (int64_t k = 0; k < pairs.count; ++k) {
+    const int64_t j = pairs.from_newest(k);
+    const T *S = pairs.S + j * pairs.S_pair, *Y = pairs.Y + j * pairs.Y_pair;
+    const auto dots = [&](int64_t i, Vec<T> q, auto lanes, auto& acc) {
+      const Vec<T> s = on_free(i, load(S + i, lanes)), y = on_free(i, load(Y + i, lanes));
+      acc.sum[0] += s * q;
+      acc.sum[1] += s * y;
+      acc.sum[2] += s * s;
+      acc.sum[3] += y * y;
+    };
+    Totals<4> t;
+    if (pending == nullptr) {
+      t = sweep<T, 4>(crew, n, [&](int64_t i, auto lanes, auto& acc) { dots(i, load(w.q + i, lanes), lanes, acc); });
+    } else {
+      t = sweep<T, 4>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+        const Vec<T> q = load(w.q + i, lanes) - a * on_free(i, load(pending + i, lanes));
+        store(w.q + i, q, lanes);
+        dots(i, q, lanes, acc);
+      });
+      pending = nullptr;
+    }
+    w.sy[j] = 0;
+    if (!curved(t.sum[1], t.sum[2], t.sum[3])) continue;
+    w.sy[j] = t.sum[1];
+    w.alpha[j] = t.sum[0] / t.sum[1];
+    if (gamma == 0) gamma = t.sum[1] / t.sum[3];
+    a = static_cast<T>(w.alpha[j]);
+    pending = Y;
+  }
+  if (gamma == 0) return {false, T(0), nullptr};
+
+  const T scale = static_cast<T>(gamma);
+  T coefficient = 0;
+  const T* s_before = nullptr;
+  for (int64_t k = pairs.count - 1; k >= 0; --k) {
+    const int64_t j = pairs.from_newest(k);
+    if (w.sy[j] == 0) continue;
+    const T* Y = pairs.Y + j * pairs.Y_pair;
+    Totals<1> t;
+    if (s_before == nullptr) {
+      t = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+        Vec<T> q = load(w.q + i, lanes);
+        // Skipped pairs may have come after the last axpy was left over, so it can still be open, or be done.
+        if (pending != nullptr) q -= a * on_free(i, load(pending + i, lanes));
+        q *= scale;
+        store(w.q + i, q, lanes);
+        acc.sum[0] += on_free(i, load(Y + i, lanes)) * q;
+      });
+    } else {
+      t = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+        const Vec<T> q = load(w.q + i, lanes) + coefficient * on_free(i, load(s_before + i, lanes));
+        store(w.q + i, q, lanes);
+        acc.sum[0] += on_free(i, load(Y + i, lanes)) * q;
+      });
+    }
+    coefficient = static_cast<T>(w.alpha[j] - t.sum[0] / w.sy[j]);
+    s_before = pairs.S + j * pairs.S_pair;
+  }
+  return {true, coefficient, s_before};
+}
+
+template <class T>
+Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs, const Scratch<T>& w, bool all_free) {
+  return all_free ? two_loop_core<T, true>(crew, n, pairs, w) : two_loop_core<T, false>(crew, n, pairs, w);
+}
+
+// The op of its own: direction = -H g on F, -g elsewhere; -g everywhere if no pair can be used.
+template <class T>
+void two_loop_row(const TwoLoopParams<T>& p, int64_t row, const Crew<>& crew, const Scratch<T>& w) {
+  const T* g = p.g + row * p.g_row;
+  const bool* free = p.free + row * p.free_row;
+  T* direction = p.direction + row * p.n;
+  const auto bound = sweep<T, 0, 1>(crew, p.n, [&](int64_t i, auto lanes, auto& acc) {
+    Mask<T> m = {};
+    for (int lane = 0; lane < lanes.lanes; ++lane) m[lane] = free[i + lane] ? -1 : 0;
+    w.free[i / width<T>] = m;
+    store(w.q + i, keep<T>(m, load(g + i, lanes)), lanes);
+    Vec<T> ones = {};
+    for (int lane = 0; lane < lanes.lanes; ++lane) ones[lane] = T(1);
+    acc.max[0] = larger<T>(acc.max[0], keep<T>(~m, ones));
+  });
+  const Pairs<T> pairs{p.S + row * p.S_row, p.Y + row * p.Y_row, p.S_pair, p.Y_pair, p.m, p.head[row], p.count[row]};
+  const auto last = two_loop_core(crew, p.n, pairs, w, bound.max[0] == 0);
+  sweep<T, 0>(crew, p.n, [&](int64_t i, auto lanes, auto&) {
+    Vec<T> d = load(g + i, lanes);
+    if (last.any) {
+      const Vec<T> Hg = load(w.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
+      d = choose<T>(w.free[i / width<T>], Hg, d);
+    }
+    store(direction + i, -d, lanes);
+  });
+}
+
+}  // namespace
+}  // namespace advkit

@@ -1,0 +1,105 @@
+// What crosses the border into a kernel: plain structs of sizes, strides and pointers. No tensor type, no Python, no torch.
+// Strides count elements. The last dimension of every array is contiguous.
+#pragma once
+
+#include <cstdint>
+
+namespace advkit {
+
+enum class Norm : int { none = 0, l2sq = 1, l2 = 2, l1 = 3 };
+enum class Loss : int { cross_entropy = 0, margin = 1, smooth_margin = 2 };
+
+// A box: one bound per element (element = 1) or one per row (element = 0); one row for all (row = 0) or one per row.
+template <class T>
+struct Box {
+  const T* lower;
+  const T* upper;
+  int64_t lower_row, upper_row;
+  int lower_element, upper_element;
+};
+
+template <class T>
+struct PenaltyParams {
+  int64_t rows, n;
+  const T *x, *x0, *g_loss;  // (B, n)
+  int64_t x_row, x0_row, g_loss_row;
+  const T* c;  // (B,)
+  Box<T> box;
+  Norm norm;
+  T* value;     // (B,)
+  T* gradient;  // (B, n) contiguous
+  bool* free;   // (B, n) contiguous
+};
+
+template <class T>
+struct ClassLossParams {
+  int64_t rows, classes;
+  const T* logits;  // (B, K)
+  int64_t logits_row;
+  const int64_t* labels;  // (B,)
+  Loss kind;
+  bool targeted;
+  double kappa, sharpness;
+  T* loss;     // (B,)
+  T* dlogits;  // (B, K) contiguous
+};
+
+template <class T>
+struct TwoLoopParams {
+  int64_t rows, n, m;
+  const T* g;  // (B, n)
+  int64_t g_row;
+  const T *S, *Y;  // (B, m, n)
+  int64_t S_row, S_pair, Y_row, Y_pair;
+  const int64_t *head, *count;  // (B,)
+  const bool* free;             // (B, n)
+  int64_t free_row;
+  T* direction;  // (B, n) contiguous
+};
+
+// The state of the batched solver; advkit/ops/lbfgs_step/state.py allocates it and names the columns.
+namespace column {
+enum Scalar : int {
+  f,                  // objective at x
+  step,               // of the trial along the segment, or 4^k along the arc
+  projected_gradient, // |P(x - g) - x|_inf at x
+  f_window,           // f when the stagnation window opened
+  f_best,             // of the best point of an expansion ...
+  sy_best,            // ... and what accepting it needs
+  ss_best,
+  yy_best,
+  pg_best,
+  c,                  // weight of the penalty
+  scalars
+};
+enum Counter : int { status, phase, count, head, skips, trials, evaluations, iterations, counters };
+enum Vector : int { x, g, trial_g, direction, best, best_g, vectors };
+}  // namespace column
+
+enum class Phase : int { start = 0, search = 1, expand = 2 };
+enum class Status : int { running = 0, gradient = 1, relative_f = 2, stagnation = 3, evaluations = 4, non_finite = 5 };
+
+template <class T>
+struct StepParams {
+  int64_t rows, n, m;
+  int64_t slots;         // in the state
+  const int64_t* slot;   // (rows,) which slot each row advances; all different
+  const T* loss;         // (rows,)
+  const T* g_loss;       // (rows, n)
+  int64_t g_loss_row;
+  T* trial;              // (slots, n) the point that was evaluated; overwritten by the next one
+  int64_t trial_row;
+  T* vectors;            // (slots, column::vectors, ld)
+  T* history;            // (slots, m, 2, ld): s and y of a pair side by side
+  int64_t ld;
+  double* scalars;       // (slots, column::scalars)
+  int32_t* counters;     // (slots, column::counters)
+  const T* x0;           // (slots, n), unused for Norm::none
+  int64_t x0_row;
+  Box<T> box;
+  Norm norm;
+  double gradient_tolerance, relative_tolerance, stagnation_tolerance;
+  int32_t stagnation_window, max_evaluations;
+};
+
+}  // namespace advkit
