@@ -2,8 +2,9 @@
 
 from importlib.metadata import version as _version
 
-from advkit import ops
+from advkit import ops, optim
+from advkit._config import show_config
 
 __version__ = _version("advkit")
 
-__all__ = ["__version__", "ops"]
+__all__ = ["__version__", "ops", "optim", "show_config"]

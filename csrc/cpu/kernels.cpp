@@ -46,7 +46,7 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   const bool share = n > tile_values && rows < 4 * threads;
   const size_t workers = share || threads < 1 ? 1 : static_cast<size_t>(threads);
   const size_t tiles = static_cast<size_t>(tiles_of(n)), registers = static_cast<size_t>((n + width<T> - 1) / width<T>);
-  const size_t bytes = Arena::round_up(tiles * sizeof(Totals<5, 1>)) + Arena::round_up(registers * sizeof(Vec<T>)) +
+  const size_t bytes = Arena::round_up(tiles * sizeof(Totals<5, 2>)) + Arena::round_up(registers * sizeof(Vec<T>)) +
                        Arena::round_up(registers * sizeof(Mask<T>)) + 2 * Arena::round_up(static_cast<size_t>(m) * sizeof(double));
   Arena arena(workers * bytes);
   struct Worker {
@@ -55,7 +55,7 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   };
   const auto make = [&](int team) {
     Worker w{};
-    w.crew = {team, arena.take<Totals<5, 1>>(tiles)};
+    w.crew = {team, arena.take<Totals<5, 2>>(tiles)};
     w.scratch = {arena.take<T>(registers * width<T>), arena.take<Mask<T>>(registers), arena.take<double>(static_cast<size_t>(m)),
                  arena.take<double>(static_cast<size_t>(m))};
     return w;

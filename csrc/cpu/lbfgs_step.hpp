@@ -3,7 +3,7 @@
 //   start    the first point was evaluated
 //   search   on the segment x + a p, p = P(x + d) - x, from a = 1: Armijo (or approximate Wolfe where f no longer resolves
 //            the difference), else the minimiser of the cubic through both values and slopes
-//   expand   the first trial was good and still steep: P(x + 4^k d) for k = 1, 2, ... while f falls
+//   expand   the first trial was good and still steep: P(x + 4^k d) for k = 1, 2, ... while f falls and stays steep
 // An accepted point brings: the pair (s, y), the tests to stop, the free set, the two-loop direction, the next trial.
 // advkit/ops/lbfgs_step/reference.py is the same in plain torch, composed of the other ops.
 #pragma once
@@ -153,7 +153,8 @@ class Step {
     ct_[column::phase] = static_cast<int>(Phase::expand);
     ct_[column::trials] += 1;
     sc_[column::step] *= expansion;
-    const bool last = out_of_evaluations() || ct_[column::trials] > most_expansions;
+    const bool steep = e.gs_trial < wolfe * e.gs;
+    const bool last = !steep || out_of_evaluations() || ct_[column::trials] > most_expansions;
     const T k = static_cast<T>(sc_[column::step]);
     const T *x = vector(column::x), *g = vector(column::g), *d = vector(column::direction), *trial_g = vector(column::trial_g);
     T *best = vector(column::best), *best_g = vector(column::best_g);
@@ -182,6 +183,7 @@ class Step {
   struct Split {
     double g_free;  // |g_F|_1
     bool all_free;
+    bool boxed;     // every bound is finite
   };
 
   // Free or active, and q = g on the free variables.
@@ -194,15 +196,16 @@ class Step {
     store(w_.q + i, q, lanes);
     acc.sum[0] += absolute<T>(q);
     acc.max[0] = larger<T>(acc.max[0], choose<T>(m, Vec<T>{}, fill<T>(T(1))));
+    acc.max[1] = larger<T>(acc.max[1], b.upper - b.lower);
   }
 
   Split split_variables() const {
     const T *x = vector(column::x), *g = vector(column::g);
     const T margin = active_margin<T>(sc_[column::projected_gradient]);
-    const auto t = sweep<T, 1, 1>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 1, 2>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
       split(i, lanes, load(x + i, lanes), load(g + i, lanes), margin, acc);
     });
-    return {t.sum[0], t.max[0] == 0};
+    return {t.sum[0], t.max[0] == 0, std::isfinite(t.max[1])};
   }
 
   // x moves to the new point, the pair enters the ring, and the variables are split, in one pass.
@@ -210,7 +213,7 @@ class Step {
     T *x = vector(column::x), *g = vector(column::g);
     T *s_new = pair(ct_[column::head], 0), *y_new = pair(ct_[column::head], 1);
     const T margin = active_margin<T>(sc_[column::projected_gradient]);
-    const auto t = sweep<T, 1, 1>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 1, 2>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
       const Vec<T> x1 = load(point + i, lanes), g1 = load(point_g + i, lanes);
       if (keep_pair) {
         store(s_new + i, x1 - load(x + i, lanes), lanes);
@@ -224,7 +227,7 @@ class Step {
       ct_[column::head] = static_cast<int32_t>((ct_[column::head] + 1) % p_.m);
       ct_[column::count] += ct_[column::count] < p_.m ? 1 : 0;
     }
-    return {t.sum[0], t.max[0] == 0};
+    return {t.sum[0], t.max[0] == 0, std::isfinite(t.max[1])};
   }
 
   void accept(const T* point_g, const T* point, const Evaluation& e) {
@@ -271,7 +274,8 @@ class Step {
   }
 
   void steepest(const Split& variables) {
-    const T scale = static_cast<T>(std::fmin(1.0, 1.0 / variables.g_free));
+    // A finite box bounds the first step by itself.
+    const T scale = variables.boxed ? T(1) : static_cast<T>(std::fmin(1.0, 1.0 / variables.g_free));
     if (!try_direction([&](int64_t, auto, Vec<T> g) { return -g * scale; })) stop(Status::stagnation);
   }
 

@@ -32,7 +32,7 @@ struct Lanewise {
 template <int Most = 5>
 struct Crew {
   int threads;
-  Totals<Most, 1>* partial;  // one per tile
+  Totals<Most, 2>* partial;  // one per tile
 };
 
 // body(i, lanes, acc): work on the values from i on, as many as lanes says. Not inlined: one copy of each body is enough.

@@ -126,7 +126,8 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     further = (x + sc[Scalar.STEP].to(x.dtype)[:, None] * rows.vector[Vector.DIRECTION]).clamp(low, high)
     stuck = ~((further - rows.trial) != 0).any(dim=1)
     accept_best = accept_best | (
-        expanding & (stuck | out_of_evaluations | (ct[Counter.TRIALS] > MOST_EXPANSIONS))
+        expanding
+        & (stuck | out_of_evaluations | (ct[Counter.TRIALS] > MOST_EXPANSIONS) | ~(gs_trial < WOLFE * gs))
     )
 
     # Acceptance.
@@ -229,6 +230,8 @@ def _new_direction(rows: _Rows, accepted: Tensor, restarted: Tensor) -> None:
     quasi_descends, quasi_end = descends(quasi)
     take_quasi = accepted & used & quasi_descends
     scale = (1 / torch.where(free, g, 0).abs().sum(1, dtype=torch.float64)).clamp(max=1).to(g.dtype)
+    # A finite box bounds the first step by itself.
+    scale = torch.where((high - low).isfinite().all(dim=1), 1, scale)
     steepest = -g * scale[:, None]
     steepest_descends, steepest_end = descends(steepest)
     take_steepest = (accepted & ~take_quasi) | restarted
