@@ -1,0 +1,3 @@
+"""The command line ``advkit``. One file for each command; `main` chooses among them."""
+
+from .app import main as main

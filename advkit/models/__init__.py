@@ -1,0 +1,21 @@
+"""The fully connected networks of the paper, their training, and a cache of trained ones."""
+
+from advkit.models.cache import TrainedModel as TrainedModel
+from advkit.models.cache import trained as trained
+from advkit.models.decay import weight_decay as weight_decay
+from advkit.models.mlp import build as build
+from advkit.models.mlp import names as names
+from advkit.models.train import TrainResult as TrainResult
+from advkit.models.train import error_rate as error_rate
+from advkit.models.train import train as train
+
+__all__ = [
+    "TrainResult",
+    "TrainedModel",
+    "build",
+    "error_rate",
+    "names",
+    "train",
+    "trained",
+    "weight_decay",
+]

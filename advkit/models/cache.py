@@ -1,0 +1,259 @@
+"""Trained networks, kept in a folder so that each recipe is followed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advkit._extras import require
+from advkit._files import replacing
+from advkit.data import load
+from advkit.models.mlp import build
+from advkit.models.recipe import Recipe, recipe_for
+from advkit.models.train import train
+
+_FORMAT = "advkit network 1"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained network and how it came about.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On the CPU, in eval mode; its parameters require gradients.
+    train_error : float
+        Fraction of the training images that it misclassifies, in [0, 1].
+    test_error : float
+        The same for the test images.
+    recipe : dict
+        What it was trained on and how, as JSON values.
+    path : pathlib.Path
+        The safetensors file that holds it.
+    """
+
+    model: nn.Sequential
+    train_error: float
+    test_error: float
+    recipe: dict[str, Any]
+    path: Path
+
+
+def trained(
+    name: str,
+    data_name: str,
+    *,
+    classes: Sequence[int] | None = None,
+    decay: Sequence[float] | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    root: str | PathLike[str] | None = None,
+    cache: str | PathLike[str] | None = None,
+    retrain: bool = False,
+    progress: bool = False,
+) -> TrainedModel:
+    """Return a trained network of the paper: read from the cache, or trained now and kept there.
+
+    The file name holds a short hash of the recipe, and the file the whole recipe, so a network is
+    trained again whenever anything that it follows from has changed: sizes, weight decay, data,
+    classes, schedule, seed or the training code. A file appears only when it is complete.
+
+    Parameters
+    ----------
+    name : str
+        ``"fc10-<lambda>"``, ``"fc100-100-10"``, ``"fc123-456-10"`` or ``"fc200-200-10"``.
+    data_name : str
+        ``"mnist"``, ``"fashion-mnist"`` or ``"mnist-5k"``.
+    classes : sequence of int, optional
+        Train on the images of these labels alone, which become 0, 1, ... in this order; the network
+        has that many outputs. By default all classes.
+    decay : sequence of float, optional
+        Weight decay lambda of each layer, in place of the paper's.
+    epochs, batch_size, learning_rate : int, int, float, optional
+        In place of those chosen for the data set.
+    seed : int
+        Of the initial weights and of the order of the images.
+    root : str or os.PathLike, optional
+        Where to look for the data first, see `advkit.data.load`.
+    cache : str or os.PathLike, optional
+        Folder of the trained networks. By default that in the environment variable
+        ``ADVKIT_CACHE``, else ``advkit`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+    retrain : bool
+        Train even if the network is in the cache, and replace it there.
+    progress : bool
+        Show a progress bar on stderr while training; needs rich.
+
+    Returns
+    -------
+    TrainedModel
+        The network, its errors, its recipe and its file.
+
+    Raises
+    ------
+    ImportError
+        safetensors is not installed.
+    FileNotFoundError
+        The data set is not on this machine; the message says how to get it.
+    ValueError
+        A name is unknown or a number is out of range.
+    OSError
+        The cache folder cannot be written to.
+
+    Warns
+    -----
+    RuntimeWarning
+        The file in the cache is damaged; it is replaced by a network trained anew.
+    """
+    require("safetensors", extra="models", purpose="the cache of trained networks")
+    # Tensors made in the caller's inference mode could not be differentiated later.
+    with torch.inference_mode(False):
+        recipe = recipe_for(
+            name,
+            data_name,
+            classes=classes,
+            decay=decay,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            root=root,
+        )
+        path = cache_folder(cache) / f"{name}.{data_name}.{recipe.digest()}.safetensors"
+        if path.exists() and not retrain:
+            try:
+                return _read(path, name, recipe)
+            except ValueError as error:
+                warnings.warn(
+                    f"the trained network in {path} cannot be used ({error}); training it again",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        _make_writable(path.parent)  # told before the training, not after it
+        result = _train(path, name, recipe, root=root, progress=progress)
+        _write(result)
+        return result
+
+
+def cache_folder(cache: str | PathLike[str] | None = None) -> Path:
+    """Return the folder of the trained networks, which need not exist yet.
+
+    Parameters
+    ----------
+    cache : str or os.PathLike, optional
+        The folder, if it is chosen by the caller. By default that in the environment variable
+        ``ADVKIT_CACHE``, else ``advkit`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+    """
+    if cache is not None:
+        return Path(cache)
+    if chosen := os.environ.get("ADVKIT_CACHE"):
+        return Path(chosen)
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "advkit"
+
+
+def _train(
+    path: Path, name: str, recipe: Recipe, *, root: str | PathLike[str] | None, progress: bool
+) -> TrainedModel:
+    images = load(recipe.data, "train", root=root).select_classes(recipe.classes)
+    test = load(recipe.data, "test", root=root).select_classes(recipe.classes)
+    model = build(name, classes=len(recipe.classes), seed=recipe.seed)
+    result = train(
+        model,
+        images,
+        decay=recipe.decay,
+        test=test,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        seed=recipe.seed,
+        progress=progress,
+    )
+    assert result.test_error is not None
+    return TrainedModel(model, result.train_error, result.test_error, recipe.to_dict(), path)
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError("no permission to write")
+    except OSError as error:
+        raise OSError(
+            f"the cache folder {folder} cannot be used: {error.strerror or error}; choose another "
+            "with cache= or the environment variable ADVKIT_CACHE"
+        ) from error
+
+
+def _write(result: TrainedModel) -> None:
+    from safetensors.torch import save
+
+    tensors = {name: tensor.contiguous() for name, tensor in result.model.state_dict().items()}
+    metadata = {
+        "format": _FORMAT,
+        "recipe": json.dumps(result.recipe, sort_keys=True),
+        "train_error": repr(result.train_error),
+        "test_error": repr(result.test_error),
+        "torch": torch.__version__,
+    }
+    metadata["sha256"] = _checksum(tensors, metadata)
+    content = save(tensors, metadata)
+    with replacing(result.path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _read(path: Path, name: str, recipe: Recipe) -> TrainedModel:
+    """Read a network back; ValueError with the reason where the file is not what it should be."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            # Copies: the file is mapped into memory, and may be replaced while the network lives.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"not readable as safetensors: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"expected the format {_FORMAT!r}, got {metadata.get('format')!r}")
+    if metadata.get("sha256") != _checksum(tensors, metadata):
+        raise ValueError("its checksum is wrong")
+    if metadata["recipe"] != recipe.to_json():
+        raise ValueError("it was made by another recipe")
+    model = build(name, classes=len(recipe.classes), seed=recipe.seed)
+    model.load_state_dict(tensors)
+    return TrainedModel(
+        model.eval(),
+        float(metadata["train_error"]),
+        float(metadata["test_error"]),
+        recipe.to_dict(),
+        path,
+    )
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256 of everything else in the file: safetensors itself has no checksum."""
+    digest = hashlib.sha256()
+    for key in sorted(metadata.keys() - {"sha256"}):
+        digest.update(f"{key}={metadata[key]}\n".encode())
+    for key in sorted(tensors):
+        digest.update(f"{key}: {tensors[key].dtype} {tuple(tensors[key].shape)}\n".encode())
+        digest.update(tensors[key].numpy().data)
+    return digest.hexdigest()
