@@ -13,7 +13,11 @@ __all__ = ["check_images", "check_labels", "check_range"]
 def check_range(lower: object, upper: object) -> tuple[float, float]:
     """Return the box as floats; lower < upper, both finite."""
     for name, value in (("lower", lower), ("upper", upper)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+        ):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
     low, high = float(lower), float(upper)  # type: ignore[arg-type]
     if not low < high:
@@ -28,7 +32,9 @@ def check_images(x: object, lower: float, upper: float) -> None:
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}; use x.float()")
     if x.dim() < 2:
-        raise ValueError(f"x must be a batch of images (B, *shape), got shape {tuple(x.shape)}; use x[None] for one")
+        raise ValueError(
+            f"x must be a batch of images (B, *shape), got shape {tuple(x.shape)}; use x[None] for one"
+        )
     if x[:1].numel() == 0 and (len(x) or 0 in x.shape[1:]):
         raise ValueError(f"x has images without any values: shape {tuple(x.shape)}")
     if len(x) == 0:
@@ -49,11 +55,17 @@ def check_images(x: object, lower: float, upper: float) -> None:
 def check_labels(labels: object, x: Tensor) -> None:
     """Raise unless there is one class for each image; their range is checked against the network's logits."""
     if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a torch.Tensor of classes (B,), got {type(labels).__name__}")
+        raise TypeError(
+            f"labels must be a torch.Tensor of classes (B,), got {type(labels).__name__}"
+        )
     if labels.dtype != torch.int64:
-        raise TypeError(f"labels must have dtype torch.int64, got {labels.dtype}; use labels.long()")
+        raise TypeError(
+            f"labels must have dtype torch.int64, got {labels.dtype}; use labels.long()"
+        )
     if labels.shape != x.shape[:1]:
-        raise ValueError(f"labels must have shape ({len(x)},), one per image, got {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must have shape ({len(x)},), one per image, got {tuple(labels.shape)}"
+        )
     if labels.device != x.device:
         raise ValueError(f"labels must be on {x.device}, where x is, got {labels.device}")
     if len(labels) and int(labels.min()) < 0:

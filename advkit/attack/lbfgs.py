@@ -78,7 +78,7 @@ def lbfgs(
     progress : bool
         Show a bar of finished images (needs rich).
     tile : int, optional
-        How many images are carried at once; by default as many as fit the cache.
+        How many images are carried at once; by default as many as 256 MiB holds, at most 1,024.
     backend : {"cpu", "reference"}, optional
         By default the fastest that can serve x.
 
@@ -102,8 +102,14 @@ def lbfgs(
         raise TypeError(f"model must be callable, got {type(model).__name__}")
     if not (math.isfinite(kappa) and kappa >= 0):
         raise ValueError(f"kappa must be finite and at least 0, got {kappa}")
-    for name, value, least in (("max_evaluations", max_evaluations, 2), ("history", history, 1), ("tile", tile, 1)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+    for name, value, least in (
+        ("max_evaluations", max_evaluations, 2),
+        ("history", history, 1),
+        ("tile", tile, 1),
+    ):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < least
+        ):
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     settings: dict[str, Any] = {
         "attack": "lbfgs",
@@ -122,9 +128,16 @@ def lbfgs(
         flat = x.detach().reshape(len(x), -1).clone()
         targets = labels.detach().clone()
         objective = Objective(model, shape, loss=loss, targeted=targeted, kappa=kappa)
-        size = tile or default_tile(len(x), flat.shape[1], history, flat.element_size(), x.device)
+        size = tile or default_tile(len(x), flat.shape[1], history, flat.element_size())
         search = PenaltySearch(
-            objective, flat, targets, norm=norm, lower=lower, upper=upper, history=history, max_evaluations=max_evaluations
+            objective,
+            flat,
+            targets,
+            norm=norm,
+            lower=lower,
+            upper=upper,
+            history=history,
+            max_evaluations=max_evaluations,
         )
         with objective.evaluating(), progress_bar(progress, "attack", len(x)) as advance:
             search.run(min(size, len(x)), advance)

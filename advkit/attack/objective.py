@@ -26,8 +26,6 @@ class Evaluation:
         loss_f.
     gradient : Tensor (b, n)
         Of the loss by the input.
-    finite : Tensor (b,) of bool
-        Whether loss and gradient are.
     fooled : Tensor (b,) of bool
         Whether the network is fooled: the target is the largest logit, or the label is not, by kappa or more.
     surely : Tensor (b,) of bool
@@ -36,7 +34,6 @@ class Evaluation:
 
     loss: Tensor
     gradient: Tensor
-    finite: Tensor
     fooled: Tensor
     surely: Tensor
 
@@ -58,7 +55,9 @@ class Objective:
         Confidence that counts as fooled, in logits.
     """
 
-    def __init__(self, model: Model, shape: torch.Size, *, loss: str, targeted: bool, kappa: float) -> None:
+    def __init__(
+        self, model: Model, shape: torch.Size, *, loss: str, targeted: bool, kappa: float
+    ) -> None:
         self._model, self._shape = model, shape
         self._loss, self._targeted, self._kappa = loss, targeted, kappa
 
@@ -89,13 +88,18 @@ class Objective:
             dlogits = logits.new_empty(logits.shape, dtype=x.dtype)
             detached = logits.detach().to(x.dtype).contiguous()
             class_loss_out(
-                detached, labels, kind=self._loss, targeted=self._targeted, kappa=self._kappa, loss=loss, dlogits=dlogits
+                detached,
+                labels,
+                kind=self._loss,
+                targeted=self._targeted,
+                kappa=self._kappa,
+                loss=loss,
+                dlogits=dlogits,
             )
             # By the input alone: the parameters' .grad stay as they are.
             (gradient,) = torch.autograd.grad(output, images, dlogits.to(output.dtype))
         gradient = gradient.reshape(len(x), -1).contiguous()
-        finite = loss.isfinite() & gradient.isfinite().all(1)
-        return Evaluation(loss, gradient, finite, *self._fooled(detached, labels))
+        return Evaluation(loss, gradient, *self._fooled(detached, labels))
 
     def fooled(self, x: Tensor, labels: Tensor) -> Tensor:
         """Return whether the network is fooled by x (b, n): one forward pass."""
@@ -114,7 +118,9 @@ class Objective:
     @staticmethod
     def _check(output: object, rows: int, device: torch.device, labels: Tensor) -> Tensor:
         if not isinstance(output, Tensor):
-            raise TypeError(f"model must return a tensor of logits (B, K), got {type(output).__name__}")
+            raise TypeError(
+                f"model must return a tensor of logits (B, K), got {type(output).__name__}"
+            )
         if output.dim() != 2 or output.shape[0] != rows or output.shape[1] < 2:
             raise ValueError(
                 f"model must return logits of shape ({rows}, K) with K >= 2 for {rows} images, got {tuple(output.shape)}"
@@ -122,7 +128,11 @@ class Objective:
         if not output.is_floating_point():
             raise TypeError(f"model must return floating logits, got {output.dtype}")
         if output.device != device:
-            raise ValueError(f"model must return logits on {device}, where x is, got {output.device}")
+            raise ValueError(
+                f"model must return logits on {device}, where x is, got {output.device}"
+            )
         if torch.is_grad_enabled() and not output.requires_grad:
-            raise ValueError("model must be differentiable: its logits do not depend on x as far as autograd can see")
+            raise ValueError(
+                "model must be differentiable: its logits do not depend on x as far as autograd can see"
+            )
         return output

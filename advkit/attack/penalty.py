@@ -16,12 +16,12 @@ from advkit.optim.tiles import Tile
 
 __all__ = ["PenaltySearch"]
 
-# A solve ends when a step, or a window of evaluations, lowers its objective by less than this: c still moves.
-TOLERANCE = 1e-4
-WINDOW = 6
+# A solve ends when a step, or a window of evaluations, lowers its objective by less than this.
+TOLERANCE = 1e-6
+WINDOW = 10
 # c moves by this factor until it is bracketed, then to the geometric mean of its bracket, until that is this narrow.
-FACTOR = 4.0
-BRACKET = 1.02
+FACTOR = 2.0
+BRACKET = 1.002
 
 
 class PenaltySearch:
@@ -68,7 +68,10 @@ class PenaltySearch:
         self.c = full(1.0)
         self.c_succeeds, self.c_fails = full(0.0), full(torch.inf)
         self.c_best = full(torch.nan)
-        self.lowest, self.lowest_fools = full(torch.inf), full(False, torch.bool)  # of the present solve
+        self.lowest, self.lowest_fools = (
+            full(torch.inf),
+            full(False, torch.bool),
+        )  # of the present solve
         self.forwards, self.backwards = full(0, torch.int64), full(0, torch.int64)
         self.status = full(AttackStatus.NOT_FOUND, torch.int8)
 
@@ -85,7 +88,11 @@ class PenaltySearch:
             self.forwards[index] += 1
             self.backwards[index] += 1
             self._note(index, x, evaluation)
-            done = self._begin(slots, index, evaluation, first) if first.any() else torch.zeros_like(first)
+            done = (
+                self._begin(slots, index, evaluation, first)
+                if first.any()
+                else torch.zeros_like(first)
+            )
             lbfgs_step(slots.state, evaluation.loss, evaluation.gradient, slots.active)
             stopped = slots.stopped() & ~done
             done |= self.forwards[index] >= self._budget
@@ -108,7 +115,14 @@ class PenaltySearch:
         )
         x0 = self.x0[:tile]
         return init(
-            x0, lower=lower, upper=upper, history=self._history, norm=self.norm, x0=x0, c=self.c[:tile], options=options
+            x0,
+            lower=lower,
+            upper=upper,
+            history=self._history,
+            norm=self.norm,
+            x0=x0,
+            c=self.c[:tile],
+            options=options,
         )
 
     def _length(self, r: Tensor) -> Tensor:
@@ -130,9 +144,10 @@ class PenaltySearch:
 
     def _begin(self, slots: Tile, index: Tensor, evaluation: Evaluation, first: Tensor) -> Tensor:
         """Judge the original images and choose their first c; return which of them are finished."""
-        done = first & (evaluation.fooled | ~evaluation.finite)
+        broken = first & ~(evaluation.loss.isfinite() & evaluation.gradient.isfinite().all(1))
+        done = (first & evaluation.fooled) | broken
         self.status[index[first & evaluation.fooled]] = AttackStatus.ALREADY_ADVERSARIAL
-        self.status[index[first & ~evaluation.finite]] = AttackStatus.NON_FINITE
+        self.status[index[broken]] = AttackStatus.NON_FINITE
         self.distance[index[done]] = torch.inf
         # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of the loss's.
         dual = torch.inf if self.norm == "l1" else 2

@@ -36,24 +36,34 @@ def check_tensor(
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     wanted = "(" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
-    if value.dim() != len(shape) or any(s is not None and s != v for s, v in zip(shape, value.shape, strict=True)):
+    if value.dim() != len(shape) or any(
+        s is not None and s != v for s, v in zip(shape, value.shape, strict=True)
+    ):
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
     expected = dtype or (like.dtype if like is not None else None)
     if expected is None and not value.is_floating_point():
         raise TypeError(f"{name} must have a floating dtype, got {value.dtype}; use {name}.float()")
     if expected is not None and value.dtype != expected:
-        raise TypeError(f"{name} must have dtype {expected}, got {value.dtype}; use {name}.to({expected})")
+        raise TypeError(
+            f"{name} must have dtype {expected}, got {value.dtype}; use {name}.to({expected})"
+        )
     if like is not None and value.device != like.device:
-        raise ValueError(f"{name} must be on {like.device}, got {value.device}; use {name}.to({str(like.device)!r})")
+        raise ValueError(
+            f"{name} must be on {like.device}, got {value.device}; use {name}.to({str(like.device)!r})"
+        )
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
     # A silent copy here would hide a cost that the caller can avoid, and an out argument would not be written.
     if value.dim() and value.shape[-1] > 1 and value.stride(-1) != 1:
-        raise ValueError(f"{name} must be contiguous in its last dimension; use {name}.contiguous()")
+        raise ValueError(
+            f"{name} must be contiguous in its last dimension; use {name}.contiguous()"
+        )
     return value
 
 
-def check_vector(name: str, value: object, *, size: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def check_vector(
+    name: str, value: object, *, size: int, like: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
     """Check a tensor (size,) that must be contiguous."""
     return check_tensor(name, value, shape=(size,), like=like, dtype=dtype)
 
@@ -82,11 +92,15 @@ def as_bound(name: str, value: float | Tensor, like: Tensor) -> Tensor:
             raise TypeError(f"{name} must be a number or a tensor, got {value!r}")
         return torch.full((1, 1), float(value), dtype=like.dtype, device=like.device)
     if value.dim() > 2:
-        raise ValueError(f"{name} must broadcast to {tuple(like.shape)}, got shape {tuple(value.shape)}")
+        raise ValueError(
+            f"{name} must broadcast to {tuple(like.shape)}, got shape {tuple(value.shape)}"
+        )
     bound = value.reshape((1,) * (2 - value.dim()) + tuple(value.shape))
     rows, n = bound.shape
     if rows not in (1, like.shape[0]) or n not in (1, like.shape[1]):
-        raise ValueError(f"{name} must broadcast to {tuple(like.shape)}, got shape {tuple(value.shape)}")
+        raise ValueError(
+            f"{name} must broadcast to {tuple(like.shape)}, got shape {tuple(value.shape)}"
+        )
     return check_tensor(name, bound, shape=(rows, n), like=like)
 
 

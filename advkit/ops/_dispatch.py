@@ -102,7 +102,9 @@ def choose(tensor: torch.Tensor) -> str:
     forced = _forced.get()
     if forced == "cpu":
         if tensor.device.type != "cpu":
-            raise RuntimeError(f"backend 'cpu' was asked for, but the tensors are on {tensor.device}")
+            raise RuntimeError(
+                f"backend 'cpu' was asked for, but the tensors are on {tensor.device}"
+            )
         if tensor.dtype not in NATIVE_DTYPES:
             raise RuntimeError(f"backend 'cpu' takes float32 and float64, got {tensor.dtype}")
         return "cpu"

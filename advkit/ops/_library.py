@@ -31,7 +31,12 @@ _SCHEMAS = {
     ),
 }
 
-for _name, _op in (("penalty", penalty), ("class_loss", class_loss), ("two_loop", two_loop), ("lbfgs_step", lbfgs_step)):
+for _name, _op in (
+    ("penalty", penalty),
+    ("class_loss", class_loss),
+    ("two_loop", two_loop),
+    ("lbfgs_step", lbfgs_step),
+):
     library.define(_name + _SCHEMAS[_name])
     library.impl(_name, _op.compute, "CompositeExplicitAutograd")
 

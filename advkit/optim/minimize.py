@@ -73,7 +73,7 @@ def minimize(
     progress : bool
         Show a bar of finished problems (needs rich).
     tile : int, optional
-        How many problems are carried at once; by default as many as fit the cache. Memory does not grow with B beyond
+        How many problems are carried at once; by default as many as 256 MiB holds, at most 1,024. Memory does not grow with B beyond
         inputs and outputs.
     backend : {"cpu", "reference"}, optional
         By default the fastest that can serve x0.
@@ -113,7 +113,7 @@ def minimize(
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
         raise ValueError(f"tile must be an integer of at least 1, got {tile!r}")
     n = start.shape[1]
-    size = min(rows, tile) if tile else default_tile(rows, n, history, start.element_size(), start.device)
+    size = min(rows, tile) if tile else default_tile(rows, n, history, start.element_size())
 
     def first(bound: Tensor) -> Tensor:
         return bound if len(bound) == 1 else bound[:size].clone()
@@ -124,7 +124,10 @@ def minimize(
     out = _empty_result(start)
     with use_backend(backend), torch.no_grad(), progress_bar(progress, "minimize", rows) as advance:
         slots = Tile(
-            init(start[:size], lower=first(low), upper=first(high), history=history, options=options), rows
+            init(
+                start[:size], lower=first(low), upper=first(high), history=history, options=options
+            ),
+            rows,
         )
         while len(slots.active):
             x = slots.trial()
@@ -133,7 +136,14 @@ def minimize(
             stopped = slots.stopped()
             try:
                 if callback is not None:
-                    callback(Round(slots.index.clone(), x.view(-1, *shape), value, gradient.view(-1, *shape)))
+                    callback(
+                        Round(
+                            slots.index.clone(),
+                            x.view(-1, *shape),
+                            value,
+                            gradient.view(-1, *shape),
+                        )
+                    )
             except StopIteration:
                 stopped = torch.ones_like(stopped)
                 _collect(out, slots.state, slots.active, slots.index)
@@ -143,9 +153,16 @@ def minimize(
                 advance(int(stopped.sum()))
                 free, index = slots.replace(stopped)
                 if len(index):
-                    slots.state.load(free, start[index], lower=these(low, index), upper=these(high, index))
+                    slots.state.load(
+                        free, start[index], lower=these(low, index), upper=these(high, index)
+                    )
     return MinimizeResult(
-        out.x.view(rows, *shape), out.value, out.gradient_norm, out.status, out.evaluations, out.iterations
+        out.x.view(rows, *shape),
+        out.value,
+        out.gradient_norm,
+        out.status,
+        out.evaluations,
+        out.iterations,
     )
 
 
@@ -175,7 +192,9 @@ def _evaluate(
     """Call the user's function and check what it returns."""
     with torch.enable_grad():
         # A copy: what the user does to x or keeps of it is no longer ours.
-        answer = value_and_grad(x.clone(), index.clone()) if pass_index else value_and_grad(x.clone())
+        answer = (
+            value_and_grad(x.clone(), index.clone()) if pass_index else value_and_grad(x.clone())
+        )
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise TypeError("value_and_grad must return a tuple (value, gradient)")
     value, gradient = answer
@@ -185,7 +204,9 @@ def _evaluate(
         raise ValueError(f"value_and_grad's gradient must have shape {tuple(x.shape)}, got {got}")
     flat = gradient.detach().reshape(len(x), -1).contiguous()
     check_tensor("value_and_grad's gradient", flat, shape=(len(x), None), like=x)
-    return check_vector("value_and_grad's value", value.detach().contiguous(), size=len(x), like=x), flat
+    return check_vector(
+        "value_and_grad's value", value.detach().contiguous(), size=len(x), like=x
+    ), flat
 
 
 def _empty_result(start: Tensor) -> MinimizeResult:
@@ -210,5 +231,3 @@ def _collect(out: MinimizeResult, state: State, slots: Tensor, index: Tensor) ->
     out.status[index] = state.status[slots].to(torch.int8)
     out.evaluations[index] = state.counters[slots, Counter.EVALUATIONS].long()
     out.iterations[index] = state.counters[slots, Counter.ITERATIONS].long()
-
-

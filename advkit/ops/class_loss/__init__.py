@@ -116,9 +116,15 @@ def _run(
     dlogits: Tensor,
 ) -> None:
     if _dispatch.choose(logits) == "cpu":
-        kernel_native.class_loss_out(logits, labels, kind, targeted, kappa, sharpness, loss, dlogits)
+        kernel_native.class_loss_out(
+            logits, labels, kind, targeted, kappa, sharpness, loss, dlogits
+        )
         return
-    if logits.device.type == "cpu" and len(labels) and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
+    if (
+        logits.device.type == "cpu"
+        and len(labels)
+        and not 0 <= labels.min() <= labels.max() < logits.shape[1]
+    ):
         raise ValueError(f"labels must lie in 0 ... K - 1 = {logits.shape[1] - 1}")
     value, gradient = reference.class_loss(logits, labels, kind, targeted, kappa, sharpness)
     loss.copy_(value)
@@ -141,7 +147,9 @@ def fake(
     return logits.new_empty(logits.shape[0]), logits.new_empty(logits.shape)
 
 
-def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
+def setup_context(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]
+) -> None:
     """Keep the gradient, which is all that `backward` needs."""
     dlogits = output[1]
     ctx.save_for_backward(dlogits)

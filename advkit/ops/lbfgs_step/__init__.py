@@ -62,14 +62,20 @@ def _check_state(state: State) -> None:
         ("x0", state.x0, (penalised, n)),
     ):
         if tensor.shape != shape or not tensor.is_contiguous() or ld < n:
-            raise ValueError(f"state.{name} must be contiguous of shape {shape}; make the state with init()")
+            raise ValueError(
+                f"state.{name} must be contiguous of shape {shape}; make the state with init()"
+            )
 
 
 def _run(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
     if _dispatch.choose(state.trial) == "cpu":
         kernel_native.lbfgs_step(state, loss, g_loss, slots)
         return
-    if slots.device.type == "cpu" and len(slots) and not 0 <= slots.min() <= slots.max() < len(state.trial):
+    if (
+        slots.device.type == "cpu"
+        and len(slots)
+        and not 0 <= slots.min() <= slots.max() < len(state.trial)
+    ):
         raise ValueError(f"slots must lie in 0 ... {len(state.trial) - 1}")
     reference.lbfgs_step(state, loss, g_loss, slots)
 

@@ -19,10 +19,27 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     run = native().lbfgs_step_f32 if state.trial.dtype == torch.float32 else native().lbfgs_step_f64
     o = state.options
     run(
-        *(g_loss.shape[0], g_loss.shape[1], state.history.shape[1], state.trial.shape[0], slots.data_ptr()),
-        *(loss.data_ptr(), g_loss.data_ptr(), row_stride(g_loss), state.trial.data_ptr(), state.trial.stride(0)),
+        *(
+            g_loss.shape[0],
+            g_loss.shape[1],
+            state.history.shape[1],
+            state.trial.shape[0],
+            slots.data_ptr(),
+        ),
+        *(
+            loss.data_ptr(),
+            g_loss.data_ptr(),
+            row_stride(g_loss),
+            state.trial.data_ptr(),
+            state.trial.stride(0),
+        ),
         *(state.vectors.data_ptr(), state.history.data_ptr(), state.history.shape[3]),
-        *(state.scalars.data_ptr(), state.counters.data_ptr(), state.x0.data_ptr(), state.trial.shape[1]),
+        *(
+            state.scalars.data_ptr(),
+            state.counters.data_ptr(),
+            state.x0.data_ptr(),
+            state.trial.shape[1],
+        ),
         *(bound_at(state.lower), bound_at(state.upper), NORMS[state.norm].kernel_id),
         *(o.gradient_tolerance, o.relative_tolerance, o.stagnation_tolerance, o.stagnation_window),
         *(o.max_evaluations, torch.get_num_threads()),

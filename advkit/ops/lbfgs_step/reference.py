@@ -92,7 +92,9 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     _set(rows.vector, Vector.TRIAL_G, running, g_trial)
     ct[Counter.EVALUATIONS] = ct[Counter.EVALUATIONS] + running.long()
     out_of_evaluations = ct[Counter.EVALUATIONS] >= options.max_evaluations
-    finite = f.isfinite() & torch.where(start, _dot(g_trial, g_trial).isfinite(), gs_trial.isfinite() & yy.isfinite())
+    finite = f.isfinite() & torch.where(
+        start, _dot(g_trial, g_trial).isfinite(), gs_trial.isfinite() & yy.isfinite()
+    )
 
     # The decision.
     falls = f <= sc[Scalar.F] + ARMIJO * gs
@@ -123,11 +125,18 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     _set(rows.vector, Vector.BEST, expanding, rows.trial)
     _set(rows.vector, Vector.BEST_G, expanding, g_trial)
     low, high = rows.box()
-    further = (x + sc[Scalar.STEP].to(x.dtype)[:, None] * rows.vector[Vector.DIRECTION]).clamp(low, high)
+    further = (x + sc[Scalar.STEP].to(x.dtype)[:, None] * rows.vector[Vector.DIRECTION]).clamp(
+        low, high
+    )
     stuck = ~((further - rows.trial) != 0).any(dim=1)
     accept_best = accept_best | (
         expanding
-        & (stuck | out_of_evaluations | (ct[Counter.TRIALS] > MOST_EXPANSIONS) | ~(gs_trial < WOLFE * gs))
+        & (
+            stuck
+            | out_of_evaluations
+            | (ct[Counter.TRIALS] > MOST_EXPANSIONS)
+            | ~(gs_trial < WOLFE * gs)
+        )
     )
 
     # Acceptance.
@@ -182,7 +191,9 @@ def _push(rows: _Rows, keep: Tensor, stepped: Tensor, s: Tensor, y: Tensor) -> N
     ct = rows.counter
     m = rows.history.shape[1]
     place = keep[:, None] & (torch.arange(m, device=keep.device) == ct[Counter.HEAD][:, None])
-    rows.history = torch.where(place[:, :, None, None], torch.stack((s, y), 1)[:, None], rows.history)
+    rows.history = torch.where(
+        place[:, :, None, None], torch.stack((s, y), 1)[:, None], rows.history
+    )
     _set(ct, Counter.HEAD, keep, (ct[Counter.HEAD] + 1) % m)
     _set(ct, Counter.COUNT, keep, (ct[Counter.COUNT] + 1).clamp(max=m))
     _set(ct, Counter.SKIPS, stepped, torch.where(keep, 0, ct[Counter.SKIPS] + 1))
@@ -197,10 +208,14 @@ def _test_stagnation(rows: _Rows, asked: Tensor, options: Options) -> None:
     due = asked & (rows.counter[Counter.EVALUATIONS] % options.stagnation_window == 0)
     fell = rows.scalar[Scalar.F_WINDOW] - f
     _set(rows.scalar, Scalar.F_WINDOW, due, f)
-    _stop(rows, due & (fell <= options.stagnation_tolerance * f.abs().clamp(min=1)), Status.STAGNATION)
+    _stop(
+        rows, due & (fell <= options.stagnation_tolerance * f.abs().clamp(min=1)), Status.STAGNATION
+    )
 
 
-def _shrink(rows: _Rows, mask: Tensor, finite: Tensor, f: Tensor, gs: Tensor, gs_trial: Tensor) -> None:
+def _shrink(
+    rows: _Rows, mask: Tensor, finite: Tensor, f: Tensor, gs: Tensor, gs_trial: Tensor
+) -> None:
     """Go back along the segment to the minimiser of the cubic (Nocedal & Wright 2006, equation 3.59)."""
     d1 = gs + gs_trial - 3 * (f - rows.scalar[Scalar.F])
     d2 = (d1 * d1 - gs * gs_trial).clamp(min=0).sqrt()

@@ -20,7 +20,9 @@ class Status(IntEnum):
     RUNNING = 0
     GRADIENT = 1  #: the projected gradient is within its tolerance
     RELATIVE_F = 2  #: one step lowered f by too little
-    STAGNATION = 3  #: f has not fallen enough over a window of evaluations, or no step lowers it any more
+    STAGNATION = (
+        3  #: f has not fallen enough over a window of evaluations, or no step lowers it any more
+    )
     EVALUATIONS = 4  #: the budget is spent
     NON_FINITE = 5  #: nan or inf at the start, or wherever the line search looked
 
@@ -190,7 +192,9 @@ class State:
         self.trial[slots] = torch.clamp(start, low, high)
         weight = self.scalars[slots, Scalar.C] if c is None else c
         self.scalars[slots] = 0
-        self.scalars[slots, Scalar.C] = torch.as_tensor(weight, dtype=torch.float64, device=self.scalars.device)
+        self.scalars[slots, Scalar.C] = torch.as_tensor(
+            weight, dtype=torch.float64, device=self.scalars.device
+        )
         self.counters[slots] = 0
 
 

@@ -96,7 +96,13 @@ def penalty_out(
 
 
 def _check(
-    x: Tensor, x0: Tensor, g_loss: Tensor, c: Tensor, norm: str, lower: float | Tensor, upper: float | Tensor
+    x: Tensor,
+    x0: Tensor,
+    g_loss: Tensor,
+    c: Tensor,
+    norm: str,
+    lower: float | Tensor,
+    upper: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
     check_tensor("x", x, shape=(None, None))
     shape = tuple(x.shape)
@@ -123,7 +129,9 @@ def _run(
         kernel_native.penalty_out(x, x0, g_loss, c, lower, upper, norm, value, gradient, free)
     else:
         for out, result in zip(
-            (value, gradient, free), reference.penalty(x, x0, g_loss, c, lower, upper, norm), strict=True
+            (value, gradient, free),
+            reference.penalty(x, x0, g_loss, c, lower, upper, norm),
+            strict=True,
         ):
             out.copy_(result)
 
@@ -144,7 +152,9 @@ def fake(
     return x.new_empty(x.shape[0]), x.new_empty(x.shape), x.new_empty(x.shape, dtype=torch.bool)
 
 
-def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: object) -> None:
+def setup_context(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: object
+) -> None:
     """Keep what `backward` needs."""
     x, x0, g_loss, c, _, _, norm = inputs
     ctx.save_for_backward(x, x0, g_loss, c)  # type: ignore[arg-type]

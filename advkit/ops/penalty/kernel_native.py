@@ -35,7 +35,14 @@ def penalty_out(
     run = native().penalty_f32 if x.dtype == torch.float32 else native().penalty_f64
     run(
         *x.shape,
-        *(x.data_ptr(), row_stride(x), x0.data_ptr(), row_stride(x0), g_loss.data_ptr(), row_stride(g_loss)),
+        *(
+            x.data_ptr(),
+            row_stride(x),
+            x0.data_ptr(),
+            row_stride(x0),
+            g_loss.data_ptr(),
+            row_stride(g_loss),
+        ),
         *(c.data_ptr(), bound_at(lower), bound_at(upper), NORMS[norm].kernel_id),
         *(value.data_ptr(), gradient.data_ptr(), free.data_ptr(), torch.get_num_threads()),
     )

@@ -12,7 +12,9 @@ __all__ = ["free_set", "penalty", "projected_gradient_norm", "smooth_part"]
 ACTIVE_MARGIN = 1e-3
 
 
-def smooth_part(norm: str, x: Tensor, x0: Tensor | None, g: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+def smooth_part(
+    norm: str, x: Tensor, x0: Tensor | None, g: Tensor, lower: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the part of the box where |x - x0| keeps its signs, for a norm with a kink at each r_i = 0.
 
     Values stop at x0 and leave it on the side to which -g points: the orthant rule of OWL-QN (Andrew & Gao 2007,
@@ -22,7 +24,9 @@ def smooth_part(norm: str, x: Tensor, x0: Tensor | None, g: Tensor, lower: Tenso
         return lower, upper
     up = (x > x0) | ((x == x0) & (g < 0))
     down = (x < x0) | ((x == x0) & (g > 0))
-    return torch.where(down, lower, torch.maximum(x0, lower)), torch.where(up, upper, torch.minimum(x0, upper))
+    return torch.where(down, lower, torch.maximum(x0, lower)), torch.where(
+        up, upper, torch.minimum(x0, upper)
+    )
 
 
 def projected_gradient_norm(x: Tensor, g: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -37,7 +41,9 @@ def free_set(x: Tensor, g: Tensor, lower: Tensor, upper: Tensor, gradient_norm: 
 
     "At" a bound means within min(1e-3, |P(x - g) - x|_inf, half the box).
     """
-    near = torch.minimum(gradient_norm.clamp(max=ACTIVE_MARGIN).to(x.dtype)[:, None], (upper - lower) / 2)
+    near = torch.minimum(
+        gradient_norm.clamp(max=ACTIVE_MARGIN).to(x.dtype)[:, None], (upper - lower) / 2
+    )
     return ~(((x <= lower + near) & (g > 0)) | ((x >= upper - near) & (g < 0)))
 
 
@@ -49,4 +55,8 @@ def penalty(
     value = (c.double() * row.value(x - x0)[:, 0]).to(x.dtype)
     gradient = row.gradient(x - x0, g_loss, c[:, None])
     low, high = smooth_part(norm, x, x0, gradient, lower, upper)
-    return value, gradient, free_set(x, gradient, low, high, projected_gradient_norm(x, gradient, low, high))
+    return (
+        value,
+        gradient,
+        free_set(x, gradient, low, high, projected_gradient_norm(x, gradient, low, high)),
+    )

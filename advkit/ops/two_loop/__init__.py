@@ -71,7 +71,9 @@ def _check(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: T
     check_tensor("free", free, shape=(rows, n), like=g, dtype=torch.bool)
 
 
-def _run(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: Tensor, direction: Tensor) -> None:
+def _run(
+    g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: Tensor, direction: Tensor
+) -> None:
     if _dispatch.choose(g) == "cpu":
         kernel_native.two_loop_out(g, S, Y, head, count, free, direction)
         return
