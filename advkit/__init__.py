@@ -1,4 +1,4 @@
-"""Smallest-perturbation adversarial examples by batched, box-constrained L-BFGS (Szegedy et al. 2013)."""
+"""Smallest-perturbation adversarial examples by batched L-BFGS (Szegedy et al. 2013)."""
 
 from importlib.metadata import version as _version
 

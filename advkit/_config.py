@@ -21,10 +21,11 @@ def show_config() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``advkit``, ``python``, ``torch``, ``numpy`` (versions); ``backends`` available; ``isa`` in use and
-        ``isas`` that this processor can run (None and empty without the compiled module; choose with the
-        environment variable ADVKIT_ISA); ``threads`` (torch's) and ``openmp`` (whether the kernels found
-        torch's runtime; without it they run on one thread); ``processor``; ``cuda`` (GPU names).
+        ``advkit``, ``python``, ``torch``, ``numpy`` (versions); ``backends`` available; ``isa`` in
+        use and ``isas`` that this processor can run (None and empty without the compiled module;
+        choose with the environment variable ADVKIT_ISA); ``threads`` (torch's) and ``openmp``
+        (whether the kernels found torch's runtime; without it they run on one thread);
+        ``processor``; ``cuda`` (GPU names).
     """
     backends = available_backends()
     compiled = native() if "cpu" in backends else None

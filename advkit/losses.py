@@ -1,8 +1,9 @@
-"""The losses on the logits: one row each, with everything that any backend or test needs to know of it.
+"""The losses on the logits: one row each, with all that a backend or a test needs of it.
 
-Each is small where the attack has succeeded: the targeted forms where the label is predicted, the untargeted ones where
-it is not. To add a loss, add a row here, a case in ``csrc/cpu/class_loss.hpp`` and its number in
-``csrc/include/advkit/params.hpp``; the tests run over every row of `LOSSES`.
+Each is small where the attack has succeeded: the targeted forms where the label is predicted, the
+untargeted ones where it is not. To add a loss, add a row here, a case in
+``csrc/cpu/class_loss.hpp`` and its number in ``csrc/include/advkit/params.hpp``; the tests run over
+every row of `LOSSES`.
 """
 
 from __future__ import annotations
@@ -27,41 +28,51 @@ class Loss:
     kernel_id : int
         ``advkit::Loss`` in ``csrc/include/advkit/params.hpp``.
     value_and_slope : callable
-        (gap (B,), kappa, sharpness) -> value (B,) and its derivative by the gap. The gap is what the loss is a function of:
+        (difference (B,), kappa, sharpness) -> value (B,) and its derivative by the difference:
         z_y - rival, with the sign turned when targeted.
-    smooth_rival : bool
-        Whether the rival of class y is log sum exp of the other logits, rather than the largest of them.
+    rival : callable
+        (other logits (B, K), that of the label -inf, sharpness) -> what z_y is compared with (B,),
+        and the share of each logit in it (B, K), its gradient.
     """
 
     name: str
     kernel_id: int
     value_and_slope: Callable[[Tensor, float, float], tuple[Tensor, Tensor]]
-    smooth_rival: bool
+    rival: Callable[[Tensor, float], tuple[Tensor, Tensor]]
 
 
-def _softplus(v: Tensor) -> Tensor:
-    # torch's softplus turns linear at 20, which costs half of float64's digits.
-    return torch.logaddexp(v, torch.zeros_like(v))
+def _largest(others: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    value, which = others.max(1)
+    return value, torch.zeros_like(others).scatter_(1, which[:, None], 1.0)
 
 
-def _cross_entropy(gap: Tensor, kappa: float, sharpness: float) -> tuple[Tensor, Tensor]:
-    return _softplus(gap), torch.sigmoid(gap)
+def _smooth_largest(others: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    scaled = sharpness * others
+    return scaled.logsumexp(1) / sharpness, scaled.softmax(1)
 
 
-def _margin(gap: Tensor, kappa: float, sharpness: float) -> tuple[Tensor, Tensor]:
-    return torch.clamp(gap + kappa, min=0) - kappa, (gap + kappa > 0).to(gap.dtype)
+def _margin(difference: Tensor, kappa: float, sharpness: float) -> tuple[Tensor, Tensor]:
+    beyond = difference + kappa
+    return torch.clamp(beyond, min=0) - kappa, (beyond > 0).to(difference.dtype)
 
 
-def _smooth_margin(gap: Tensor, kappa: float, sharpness: float) -> tuple[Tensor, Tensor]:
-    scaled = sharpness * (gap + kappa)
-    return _softplus(scaled) / sharpness, torch.sigmoid(scaled)
+def _smooth_margin(difference: Tensor, kappa: float, sharpness: float) -> tuple[Tensor, Tensor]:
+    scaled = sharpness * (difference + kappa)
+    # Not torch's softplus: it turns linear at 20, which costs half of float64's digits.
+    value = torch.logaddexp(scaled, torch.zeros_like(scaled)) / sharpness
+    return value, torch.sigmoid(scaled)
 
 
 LOSSES: dict[str, Loss] = {
     row.name: row
     for row in (
-        Loss("cross_entropy", 0, _cross_entropy, smooth_rival=True),
-        Loss("margin", 1, _margin, smooth_rival=False),
-        Loss("smooth_margin", 2, _smooth_margin, smooth_rival=False),
+        Loss(
+            "cross_entropy",
+            0,
+            value_and_slope=lambda difference, kappa, sharpness: _smooth_margin(difference, 0, 1),
+            rival=lambda others, sharpness: _smooth_largest(others, 1),
+        ),
+        Loss("margin", 1, value_and_slope=_margin, rival=_largest),
+        Loss("smooth_margin", 2, value_and_slope=_smooth_margin, rival=_smooth_largest),
     )
 }

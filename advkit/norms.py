@@ -1,7 +1,7 @@
-"""The norms of a perturbation r: one row each, with everything that any backend or test needs to know of it.
+"""The norms of a perturbation r: one row each, with all that a backend or a test needs of it.
 
-To add a norm, add a row here, a case in ``csrc/cpu/penalty.hpp`` and its number in ``csrc/include/advkit/params.hpp``;
-the tests run over every row of `NORMS`.
+To add a norm, add a row here, a case in ``csrc/cpu/penalty.hpp`` and its number in
+``csrc/include/advkit/params.hpp``; the tests run over every row of `NORMS`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Norm:
     value : callable
         r (B, n) -> (B, 1) float64.
     gradient : callable
-        (r, g_loss, c (B, 1)) -> (B, n): the gradient of c |r| + loss. Where |r| has no derivative, the element of least
-        norm of the sum's subdifferential, so that it is zero exactly where r is a minimiser.
+        (r, g_loss, c (B, 1)) -> (B, n): the gradient of c |r| + loss. Where |r| has no derivative,
+        the element of least norm of the sum's subdifferential, so that it is zero exactly where r
+        is a minimiser.
     curvature : callable
         (r, v) -> (B, n): the Hessian of |r| times v, zero where there is none.
     kinks_at_zero : bool
@@ -57,7 +58,8 @@ def _l2(r: Tensor) -> Tensor:
 
 def _l2_gradient(r: Tensor, g_loss: Tensor, c: Tensor) -> Tensor:
     length = _l2(r)
-    # At r = 0 the subdifferential of c|r| is the ball of radius c: the nearest point to 0 of g + ball is g shrunk by c.
+    # At r = 0 the subdifferential of c|r| is the ball of radius c: the nearest point to 0 of g +
+    # ball is g shrunk by c.
     shrink = torch.clamp(1 - c.double() / _l2(g_loss), min=0).nan_to_num(nan=0.0)
     shrink = torch.where(_l2(g_loss).isnan(), torch.nan, shrink)
     away = g_loss + (c.double() / length).to(r.dtype) * r

@@ -33,7 +33,8 @@ def check_images(x: object, lower: float, upper: float) -> None:
         raise TypeError(f"x must be float32 or float64, got {x.dtype}; use x.float()")
     if x.dim() < 2:
         raise ValueError(
-            f"x must be a batch of images (B, *shape), got shape {tuple(x.shape)}; use x[None] for one"
+            f"x must be a batch of images (B, *shape), got shape {tuple(x.shape)}; "
+            "use x[None] for one"
         )
     if x[:1].numel() == 0 and (len(x) or 0 in x.shape[1:]):
         raise ValueError(f"x has images without any values: shape {tuple(x.shape)}")
@@ -47,13 +48,14 @@ def check_images(x: object, lower: float, upper: float) -> None:
     if least < lower or most > upper:
         outside = ((rows < lower) | (rows > upper)).any(1)
         raise ValueError(
-            f"x must lie in the box [{lower:g}, {upper:g}], but image {int(outside.nonzero()[0])} does not: x ranges "
-            f"from {float(least):g} to {float(most):g}; scale x, or give lower and upper"
+            f"x must lie in the box [{lower:g}, {upper:g}], but image {int(outside.nonzero()[0])} "
+            f"does not: x ranges from {float(least):g} to {float(most):g}; scale x, or give lower "
+            "and upper"
         )
 
 
 def check_labels(labels: object, x: Tensor) -> None:
-    """Raise unless there is one class for each image; their range is checked against the network's logits."""
+    """Raise unless there is one class for each image; the network's logits bound their range."""
     if not isinstance(labels, Tensor):
         raise TypeError(
             f"labels must be a torch.Tensor of classes (B,), got {type(labels).__name__}"

@@ -1,4 +1,4 @@
-"""The box-constrained L-BFGS attack of Szegedy et al. 2013, every image with its own solver and its own c."""
+"""The L-BFGS attack of Szegedy et al. 2013, each image with its own solver and its own c."""
 
 from __future__ import annotations
 
@@ -44,16 +44,18 @@ def lbfgs(
 ) -> AttackResult:
     """Find for each image the smallest perturbation that changes the network's answer.
 
-    ``method="penalty"`` is the paper's (section 4.1): minimise ``c |r| + loss_f(x + r)`` with x + r in the box by L-BFGS, and
-    search for the largest c whose minimiser still fools the network. (The paper asks for the smallest; with c on the norm, as
-    it prints the objective, the smallest perturbation belongs to the largest.) Each image has its own c, history,
-    line search and stop; the best point over all its evaluations is returned.
+    ``method="penalty"`` is the paper's (section 4.1): minimise ``c |r| + loss_f(x + r)`` with x + r
+    in the box by L-BFGS, and search for the largest c whose minimiser still fools the network. (The
+    paper asks for the smallest; with c on the norm, as it prints the objective, the smallest
+    perturbation belongs to the largest.) Each image has its own c, history, line search and stop;
+    the best point over all its evaluations is returned.
 
     Parameters
     ----------
     model : callable
-        Images (b, *shape) -> logits (b, K), differentiable by its input. A module is held in evaluation mode meanwhile and
-        left as it was found; parameters and their .grad are not touched.
+        Images (b, *shape) -> logits (b, K), differentiable by its input. A module is held in
+        evaluation mode meanwhile and left as it was found; parameters and their .grad are not
+        touched.
     x : Tensor (B, *shape)
         Images inside the box, float32 or float64.
     labels : Tensor (B,) of int64
@@ -61,7 +63,8 @@ def lbfgs(
     targeted : bool
         Which of the two.
     norm : {"l2sq", "l2", "l1"}
-        Penalty: the squared L2 norm (as everybody reads the paper), its literal unsquared |r|, or L1.
+        Penalty: the squared L2 norm (as everybody reads the paper), its literal unsquared |r|, or
+        L1.
     loss : {"cross_entropy", "margin", "smooth_margin"}
         loss_f, see `advkit.ops.class_loss`.
     kappa : float
@@ -69,8 +72,8 @@ def lbfgs(
     method : {"penalty"}
         See above.
     max_evaluations : int
-        Of each image, at least 2: each is one forward and one backward pass, but for the last, which is the forward pass
-        that verifies the result.
+        Of each image, at least 2: each is one forward and one backward pass, but for the last,
+        which is the forward pass that verifies the result.
     history : int
         Number of L-BFGS pairs m.
     lower, upper : float

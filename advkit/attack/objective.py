@@ -1,4 +1,7 @@
-"""The network as the solver sees it: loss_f and its gradient by the input. The only place that calls the model."""
+"""The network as the solver sees it: loss_f and its gradient by the input.
+
+The only place that calls the model.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class Evaluation:
     gradient : Tensor (b, n)
         Of the loss by the input.
     fooled : Tensor (b,) of bool
-        Whether the network is fooled: the target is the largest logit, or the label is not, by kappa or more.
+        Whether the network is fooled: the target is the largest logit, or the label is not, by
+        kappa or more.
     surely : Tensor (b,) of bool
         Whether it is by more than rounding can undo in another batch.
     """
@@ -65,8 +69,8 @@ class Objective:
     def evaluating(self) -> Iterator[None]:
         """Hold the network in evaluation mode, and leave it as it was found.
 
-        In training mode dropout would make the objective random, and batch normalisation would make images depend on
-        each other and change the network's statistics.
+        In training mode dropout would make the objective random, and batch normalisation would make
+        images depend on each other and change the network's statistics.
         """
         modules = list(self._model.modules()) if isinstance(self._model, nn.Module) else []
         modes = [module.training for module in modules]
@@ -123,7 +127,8 @@ class Objective:
             )
         if output.dim() != 2 or output.shape[0] != rows or output.shape[1] < 2:
             raise ValueError(
-                f"model must return logits of shape ({rows}, K) with K >= 2 for {rows} images, got {tuple(output.shape)}"
+                f"model must return logits of shape ({rows}, K) with K >= 2 for {rows} images, "
+                f"got {tuple(output.shape)}"
             )
         if not output.is_floating_point():
             raise TypeError(f"model must return floating logits, got {output.dtype}")
@@ -133,6 +138,7 @@ class Objective:
             )
         if torch.is_grad_enabled() and not output.requires_grad:
             raise ValueError(
-                "model must be differentiable: its logits do not depend on x as far as autograd can see"
+                "model must be differentiable: its logits do not depend on x as far as autograd "
+                "can see"
             )
         return output

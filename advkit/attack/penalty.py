@@ -1,4 +1,4 @@
-"""The paper's method: for each image the largest c whose minimiser of c |r| + loss_f(x + r) still fools the network."""
+"""The paper's method: the largest c whose minimiser of c |r| + loss_f(x + r) fools the network."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ __all__ = ["PenaltySearch"]
 # A solve ends when a step, or a window of evaluations, lowers its objective by less than this.
 TOLERANCE = 1e-6
 WINDOW = 10
-# c moves by this factor until it is bracketed, then to the geometric mean of its bracket, until that is this narrow.
+# c moves by this factor until it is bracketed, then to the geometric mean of its bracket, until
+# that is this narrow.
 FACTOR = 2.0
+MOST_FACTOR = 256.0
 BRACKET = 1.002
 
 
@@ -67,6 +69,7 @@ class PenaltySearch:
         self.distance = full(torch.inf)
         self.c = full(1.0)
         self.c_succeeds, self.c_fails = full(0.0), full(torch.inf)
+        self.factor = full(FACTOR)
         self.c_best = full(torch.nan)
         self.lowest, self.lowest_fools = (
             full(torch.inf),
@@ -126,7 +129,8 @@ class PenaltySearch:
         )
 
     def _length(self, r: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(r, ord=1 if self.norm == "l1" else 2, dim=1).double()
+        length: Tensor = torch.linalg.vector_norm(r, ord=1 if self.norm == "l1" else 2, dim=1)
+        return length.double()
 
     def _note(self, index: Tensor, x: Tensor, evaluation: Evaluation) -> None:
         """Keep the best point, and whether the lowest point of each solve fools the network."""
@@ -149,7 +153,8 @@ class PenaltySearch:
         self.status[index[first & evaluation.fooled]] = AttackStatus.ALREADY_ADVERSARIAL
         self.status[index[broken]] = AttackStatus.NON_FINITE
         self.distance[index[done]] = torch.inf
-        # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of the loss's.
+        # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of
+        # the loss's.
         dual = torch.inf if self.norm == "l1" else 2
         slope = torch.linalg.vector_norm(evaluation.gradient, ord=dual, dim=1).double()
         c = slope / 2
@@ -163,14 +168,17 @@ class PenaltySearch:
         return done
 
     def _solve_ended(self, slots: Tile, index: Tensor, ended: Tensor) -> Tensor:
-        """Move c where a solve has ended, and start the next one; return which images are finished."""
+        """Move c where a solve has ended, start the next one; return which images are finished."""
         which = index[ended]
         fools, c = self.lowest_fools[which], self.c[which]
         low = torch.where(fools, torch.maximum(self.c_succeeds[which], c), self.c_succeeds[which])
         high = torch.where(fools, self.c_fails[which], torch.minimum(self.c_fails[which], c))
         self.c_succeeds[which], self.c_fails[which] = low, high
         bracketed = (low > 0) & high.isfinite()
-        c = torch.where(bracketed, (low * high).sqrt(), torch.where(fools, c * FACTOR, c / FACTOR))
+        factor = self.factor[which]
+        further = torch.where(fools, c * factor, c / factor)
+        c = torch.where(bracketed, (low * high).sqrt(), further)
+        self.factor[which] = factor.square().clamp(max=MOST_FACTOR)
         done = (bracketed & (high <= BRACKET * low)) | (c == 0) | c.isinf()
         self.c[which] = c
         self.lowest[which] = torch.inf
@@ -182,7 +190,7 @@ class PenaltySearch:
         return finished
 
     def verify(self, tile: int) -> None:
-        """Ask the network again about every point found, in other batches than those it was found in."""
+        """Ask the network again about every point found, in other batches than it was found in."""
         found = self.distance.isfinite().nonzero()[:, 0].flip(0)
         for which in found.split(tile):
             still = self.objective.fooled(self.best[which], self.labels[which])

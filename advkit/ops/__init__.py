@@ -1,4 +1,4 @@
-"""The fused operations, each usable alone, on every backend, and registered with torch as ``torch.ops.advkit.*``."""
+"""The fused operations, each usable alone, on every backend, and as ``torch.ops.advkit.*``."""
 
 from advkit.ops import _library as _library
 from advkit.ops._dispatch import BACKENDS, available_backends, use_backend

@@ -1,4 +1,4 @@
-"""The one gate between users' tensors and kernels that take addresses: every message about bad tensors is here."""
+"""The one gate between users' tensors and kernels that take addresses, with all its messages."""
 
 from __future__ import annotations
 
@@ -49,11 +49,13 @@ def check_tensor(
         )
     if like is not None and value.device != like.device:
         raise ValueError(
-            f"{name} must be on {like.device}, got {value.device}; use {name}.to({str(like.device)!r})"
+            f"{name} must be on {like.device}, got {value.device}; "
+            f"use {name}.to({str(like.device)!r})"
         )
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
-    # A silent copy here would hide a cost that the caller can avoid, and an out argument would not be written.
+    # A silent copy here would hide a cost that the caller can avoid, and an out argument would not
+    # be written.
     if value.dim() and value.shape[-1] > 1 and value.stride(-1) != 1:
         raise ValueError(
             f"{name} must be contiguous in its last dimension; use {name}.contiguous()"
@@ -76,7 +78,7 @@ def check_choice(name: str, value: str, choices: object) -> None:
 
 
 def as_bound(name: str, value: float | Tensor, like: Tensor) -> Tensor:
-    """Return a bound on rows `like` (B, n) as a tensor of shape (1 or B, 1 or n), without expanding it.
+    """Return a bound on rows `like` (B, n) as a tensor (1 or B, 1 or n), without expanding it.
 
     Parameters
     ----------

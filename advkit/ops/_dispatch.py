@@ -1,7 +1,8 @@
 """Which backend serves a call.
 
-``cpu`` is the compiled module, ``reference`` is plain PyTorch. A backend that was asked for and cannot serve is an error
-that says why; the automatic choice takes the fastest that can, and says once when that is not the compiled one.
+``cpu`` is the compiled module, ``reference`` is plain PyTorch. A backend that was asked for and
+cannot serve is an error that says why; the automatic choice takes the fastest that can, and says
+once when that is not the compiled one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def _load() -> tuple[ModuleType | None, str]:
     if asked:
         if asked not in isas:
             raise ValueError(
-                f"ADVKIT_ISA is {asked!r}, which is not available here; choose one of {', '.join(isas)}"
+                f"ADVKIT_ISA is {asked!r}, which is not available here; "
+                f"choose one of {', '.join(isas)}"
             )
         _native.select_isa(asked)
     suffix = "dylib" if sys.platform == "darwin" else "so"

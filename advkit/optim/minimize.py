@@ -38,15 +38,16 @@ def minimize(
 ) -> MinimizeResult:
     """Minimise B functions over boxes at once, each with its own history, line search and stop.
 
-    L-BFGS on the free variables of an epsilon-active set (Bertsekas 1982), two-loop recursion on masked pairs, search
-    along the projected segment. Each round asks for one evaluation of every problem still running; no problem waits for
-    another, and none of its digits depends on the others, on `tile` or on the number of threads.
+    L-BFGS on the free variables of an epsilon-active set (Bertsekas 1982), two-loop recursion on
+    masked pairs, search along the projected segment. Each round asks for one evaluation of every
+    problem still running; no problem waits for another, and none of its digits depends on the
+    others, on `tile` or on the number of threads.
 
     Parameters
     ----------
     value_and_grad : callable
-        x (b, *shape) -> value (b,), gradient (b, *shape), in x0's dtype. b shrinks as problems finish; a function whose
-        rows differ takes a second argument, see `pass_index`.
+        x (b, *shape) -> value (b,), gradient (b, *shape), in x0's dtype. b shrinks as problems
+        finish; a function whose rows differ takes a second argument, see `pass_index`.
     x0 : Tensor (B, *shape)
         Starting points, moved into the box. float32 or float64.
     lower, upper : float or Tensor
@@ -58,23 +59,23 @@ def minimize(
     gradient_tolerance : float
         Stop when max_i |P(x - g) - x|_i is at most this.
     relative_tolerance : float, optional
-        Stop when an accepted step lowered f by at most this times max(1, |f|); by default 1e-9 in float64, 1e-7 in
-        float32. Negative: never.
+        Stop when an accepted step lowered f by at most this times max(1, |f|); by default 1e-9 in
+        float64, 1e-7 in float32. Negative: never.
     stagnation_tolerance : float, optional
-        The same over `stagnation_window` evaluations, for functions with kinks, whose gradient never gets small; by
-        default as `relative_tolerance`. Negative: never.
+        The same over `stagnation_window` evaluations, for functions with kinks, whose gradient
+        never gets small; by default as `relative_tolerance`. Negative: never.
     stagnation_window : int
         In evaluations.
     pass_index : bool
         Call value_and_grad(x, index) with the rows of x0 (b,) of int64 that x belongs to.
     callback : callable, optional
-        Called with a `Round` after every round. If it raises StopIteration, the run ends; problems that were still running
-        keep ``Status.RUNNING``.
+        Called with a `Round` after every round. If it raises StopIteration, the run ends; problems
+        that were still running keep ``Status.RUNNING``.
     progress : bool
         Show a bar of finished problems (needs rich).
     tile : int, optional
-        How many problems are carried at once; by default as many as 256 MiB holds, at most 1,024. Memory does not grow with B beyond
-        inputs and outputs.
+        How many problems are carried at once; by default as many as 256 MiB holds, at most 1,024.
+        Memory does not grow with B beyond inputs and outputs.
     backend : {"cpu", "reference"}, optional
         By default the fastest that can serve x0.
 
@@ -85,7 +86,8 @@ def minimize(
     Raises
     ------
     TypeError, ValueError
-        For bad arguments, or if value_and_grad returns the wrong shape or dtype; the message names what.
+        For bad arguments, or if value_and_grad returns the wrong shape or dtype; the message names
+        what.
     """
     if not isinstance(x0, Tensor):
         raise TypeError(f"x0 must be a torch.Tensor, got {type(x0).__name__}")

@@ -1,4 +1,4 @@
-"""Carrying many problems through a few slots: a tile that fits the cache, refilled from the queue."""
+"""Carrying many problems through a few slots: a tile, refilled from the queue."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ __all__ = ["Tile", "default_tile"]
 class Tile:
     """Which problem sits in which slot of a state.
 
-    A round evaluates the trial points of the active slots. Slots whose problems have stopped take the next problems
-    of the queue; when the queue is empty they drop out of the batch. Histories never move.
+    A round evaluates the trial points of the active slots. Slots whose problems have stopped take
+    the next problems of the queue; when the queue is empty they drop out of the batch. Histories
+    never move.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class Tile:
         return self.state.status[self.active] != Status.RUNNING
 
     def replace(self, finished: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the slots of finished problems to the next ones of the queue, and drop those that are left over.
+        """Give the slots of finished problems to the next of the queue, and drop those left over.
 
         Parameters
         ----------
@@ -78,7 +79,8 @@ class Tile:
 def default_tile(problems: int, n: int, history: int, element_size: int) -> int:
     """Choose how many slots to carry at once: at most 1,024, and at most what 256 MiB holds.
 
-    Measured on small networks, a round of many images costs less per image than a history that stays in the cache saves.
+    Measured on small networks, a round of many images costs less per image than a history that
+    stays in the cache saves.
     """
     one = max(1, n * (2 * history + 8) * element_size)
     return max(1, min(problems, 1024, (256 << 20) // one))

@@ -1,9 +1,9 @@
 // The loss on the logits of one image, and its gradient, in one pass.
 //
-//   cross-entropy, targeted      -log p_t      = softplus(lse_{k != t} z_k - z_t)
-//   cross-entropy, untargeted    -log(1 - p_y) = softplus(z_y - lse_{k != y} z_k)        (stable when p_y rounds to 1)
-//   margin       m = max_{k != t} z_k - z_t, or z_y - max_{k != y} z_k;  max(m, -kappa)  (Carlini & Wagner 2016, f6)
-//   smooth margin                softplus(sharpness (m + kappa)) / sharpness
+// With b the sharpness and R_b = log(sum_{k != y} exp(b z_k)) / b the smooth maximum of the other logits:
+//   smooth margin   softplus(b (z_y - R_b + kappa)) / b, with R_b - z_t in place of the difference when targeted
+//   cross-entropy   the same with b = 1 and kappa = 0: -log p_t, or -log(1 - p_y), exact where p rounds to 0 or 1
+//   margin          max(z_y - max_{k != y} z_k, -kappa), or the other way round  (Carlini & Wagner 2016, f6)
 #pragma once
 
 #include <cmath>
@@ -40,32 +40,27 @@ void class_loss_row(const ClassLossParams<T>& p, int64_t row) {
   }
 
   const double top = static_cast<double>(z[rival]);
-  if (p.kind == Loss::cross_entropy) {
-    double total = 0;
-    for (int64_t k = 0; k < p.classes; ++k) {
-      if (k != y) total += std::exp(static_cast<double>(z[k]) - top);
-    }
-    const double gap = sign * (static_cast<double>(z[y]) - top - std::log(total));
-    const double slope = logistic(gap);
-    p.loss[row] = static_cast<T>(softplus(gap));
-    for (int64_t k = 0; k < p.classes; ++k) {
-      d[k] = static_cast<T>(k == y ? sign * slope : -sign * slope * (std::exp(static_cast<double>(z[k]) - top) / total));
-    }
+  if (p.kind == Loss::margin) {
+    const double margin = sign * (static_cast<double>(z[y]) - top) + p.kappa;
+    p.loss[row] = static_cast<T>((margin > 0 ? margin : 0.0) - p.kappa);
+    for (int64_t k = 0; k < p.classes; ++k) d[k] = T(0);
+    d[y] = static_cast<T>(margin > 0 ? sign : 0.0);
+    d[rival] = static_cast<T>(margin > 0 ? -sign : 0.0);
     return;
   }
 
-  const double margin = sign * (static_cast<double>(z[y]) - top) + p.kappa;
-  double slope;
-  if (p.kind == Loss::margin) {
-    p.loss[row] = static_cast<T>((margin > 0 ? margin : 0.0) - p.kappa);
-    slope = margin > 0 ? 1.0 : 0.0;
-  } else {
-    p.loss[row] = static_cast<T>(softplus(p.sharpness * margin) / p.sharpness);
-    slope = logistic(p.sharpness * margin);
+  const bool entropy = p.kind == Loss::cross_entropy;
+  const double b = entropy ? 1.0 : p.sharpness, kappa = entropy ? 0.0 : p.kappa;
+  double total = 0;
+  for (int64_t k = 0; k < p.classes; ++k) {
+    if (k != y) total += std::exp(b * (static_cast<double>(z[k]) - top));
   }
-  for (int64_t k = 0; k < p.classes; ++k) d[k] = T(0);
-  d[y] = static_cast<T>(sign * slope);
-  d[rival] = static_cast<T>(-sign * slope);
+  const double gap = b * (sign * (static_cast<double>(z[y]) - top - std::log(total) / b) + kappa);
+  const double slope = sign * logistic(gap);
+  p.loss[row] = static_cast<T>(softplus(gap) / b);
+  for (int64_t k = 0; k < p.classes; ++k) {
+    d[k] = static_cast<T>(k == y ? slope : -slope * (std::exp(b * (static_cast<double>(z[k]) - top)) / total));
+  }
 }
 
 }  // namespace

@@ -26,14 +26,17 @@ def class_loss(
 ) -> tuple[Tensor, Tensor]:
     """Loss of each row of logits, and its gradient.
 
-    With y the label, z the logits, and m = z_y - max_{k != y} z_k (its negative when targeted):
+    With z the logits, y the label and R the largest other logit:
 
-    ================  ==============================================================================================
-    cross_entropy     targeted -log p_y, untargeted -log(1 - p_y), both as the softplus of a difference of logits and
-                      so exact where p_y rounds to 0 or 1
-    margin            max(m, -kappa) (Carlini & Wagner 2016, f6)
-    smooth_margin     softplus(sharpness (m + kappa)) / sharpness
-    ================  ==============================================================================================
+    margin
+        max(z_y - R, -kappa); targeted max(R - z_y, -kappa) (Carlini & Wagner 2016, f6). It has
+        kinks where two logits are equally large.
+    smooth_margin
+        softplus(b (z_y - R_b + kappa)) / b with b the sharpness and R_b = log(sum_{k != y}
+        exp(b z_k)) / b the smooth maximum; targeted with R_b - z_y.
+    cross_entropy
+        The same with b = 1 and kappa = 0: -log(1 - p_y), targeted -log p_y; exact where p_y rounds
+        to 0 or 1.
 
     Parameters
     ----------
@@ -46,9 +49,9 @@ def class_loss(
     targeted : bool
         Whether to reach the label or to leave it.
     kappa : float
-        Confidence: the margins stop to count beyond it. At least 0.
+        Confidence of the margins, at least 0: beyond it they stop to count.
     sharpness : float
-        Of smooth_margin; the margin itself as it grows.
+        Of smooth_margin, which turns into margin as it grows.
 
     Returns
     -------

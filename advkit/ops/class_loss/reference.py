@@ -18,14 +18,9 @@ def class_loss(
     sign = -1.0 if targeted else 1.0
     own = labels[:, None]
     others = logits.scatter(1, own, -torch.inf)
-    if row.smooth_rival:
-        rival = others.logsumexp(1)
-        share = others.softmax(1)
-    else:
-        rival, which = others.max(1)
-        share = torch.zeros_like(logits).scatter_(1, which[:, None], 1.0)
-    gap = sign * (logits.gather(1, own)[:, 0] - rival)
-    loss, slope = row.value_and_slope(gap, kappa, sharpness)
+    rival, share = row.rival(others, sharpness)
+    difference = sign * (logits.gather(1, own)[:, 0] - rival)
+    loss, slope = row.value_and_slope(difference, kappa, sharpness)
     d_own = sign * slope[:, None]
     dlogits = (-d_own * share).scatter(1, own, d_own)
     bad = logits.isnan().any(1)

@@ -1,4 +1,4 @@
-"""One evaluation of every image, from its loss to its next trial point: the whole solver in one call."""
+"""One evaluation of every image, from its loss to its next trial point: the solver in one call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["Options", "State", "Status", "init", "lbfgs_step"]
 def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor | None = None) -> None:
     """Advance each slot by the evaluation of its trial point, in place.
 
-    Assembles f = c |x - x0| + loss and its gradient; accepts, shrinks or expands the step; stores the pair (s, y) if
-    s'y > 1e-8 |s| |y|; applies the tests to stop; and sets the next trial point P(x - H g), with H on the free
-    variables. Slots that have stopped are left alone, so a batch may still hold them.
+    Assembles f = c |x - x0| + loss and its gradient; accepts, shrinks or expands the step; stores
+    the pair (s, y) if s'y > 1e-8 |s| |y|; applies the tests to stop; and sets the next trial point
+    P(x - H g), with H on the free variables. Slots that have stopped are left alone, so a batch may
+    still hold them.
 
     Parameters
     ----------
@@ -98,6 +99,7 @@ def compute(
     max_evaluations: int,
 ) -> None:
     """Serve ``torch.ops.advkit.lbfgs_step``, the state taken apart into tensors."""
-    options = Options(*tolerances, stagnation_window, max_evaluations)
+    gradient, relative, stagnation = tolerances
+    options = Options(gradient, relative, stagnation, stagnation_window, max_evaluations)
     state = State(trial, vectors, history, scalars, counters, x0, lower, upper, norm, options)
     lbfgs_step(state, loss, g_loss, slots)

@@ -216,7 +216,7 @@ def _test_stagnation(rows: _Rows, asked: Tensor, options: Options) -> None:
 def _shrink(
     rows: _Rows, mask: Tensor, finite: Tensor, f: Tensor, gs: Tensor, gs_trial: Tensor
 ) -> None:
-    """Go back along the segment to the minimiser of the cubic (Nocedal & Wright 2006, equation 3.59)."""
+    """Go back along the segment to the cubic's minimiser (Nocedal & Wright 2006, equation 3.59)."""
     d1 = gs + gs_trial - 3 * (f - rows.scalar[Scalar.F])
     d2 = (d1 * d1 - gs * gs_trial).clamp(min=0).sqrt()
     part = 1 - (gs_trial + d2 - d1) / (gs_trial - gs + 2 * d2)
@@ -230,7 +230,7 @@ def _shrink(
 
 
 def _new_direction(rows: _Rows, accepted: Tensor, restarted: Tensor) -> None:
-    """Quasi-Newton on the free variables where it descends, else steepest descent and an empty ring."""
+    """Quasi-Newton on the free variables where that descends, else steepest descent, empty ring."""
     ct = rows.counter
     x, g = rows.vector[Vector.X], rows.vector[Vector.G]
     low, high = rows.box()

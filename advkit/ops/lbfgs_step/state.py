@@ -86,7 +86,8 @@ class Options:
     relative_tolerance : float
         Stop when an accepted step lowered f by at most this times max(1, |f|). Negative: never.
     stagnation_tolerance : float
-        Stop when `stagnation_window` evaluations lowered f by at most this times max(1, |f|). Negative: never.
+        Stop when `stagnation_window` evaluations lowered f by at most this times max(1, |f|).
+        Negative: never.
     stagnation_window : int
         In evaluations.
     max_evaluations : int
@@ -214,7 +215,8 @@ def init(
     Parameters
     ----------
     start : Tensor (T, n)
-        Starting points, moved into the box. float32 or float64 (or any floating dtype on the reference backend).
+        Starting points, moved into the box. float32 or float64 (or any floating dtype on the
+        reference backend).
     lower, upper : float or Tensor
         The box; anything that broadcasts to (T, n).
     history : int

@@ -1,4 +1,4 @@
-"""The penalty c |x - x0|, the gradient of the whole objective, and the variables that are free in the box."""
+"""The penalty c |x - x0|, the gradient of the whole objective, and which variables are free."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def penalty(
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Value of the penalty, gradient of penalty plus loss, and the free variables.
 
-    With r = x - x0 the objective is ``c * |r| + loss(x)`` (Szegedy et al. 2013, section 4.1). Where \|r\| has no
-    derivative (L2 at r = 0, L1 at each r_i = 0) the gradient is the element of least norm of the sum's
-    subdifferential: zero exactly where r is optimal. With ``norm="l1"`` the box that "free" refers to ends at x0, on the side
-    that -gradient does not point to.
+    With r = x - x0 the objective is ``c * |r| + loss(x)`` (Szegedy et al. 2013, section 4.1). Where
+    \|r\| has no derivative (L2 at r = 0, L1 at each r_i = 0) the gradient is the element of least
+    norm of the sum's subdifferential: zero exactly where r is optimal. With ``norm="l1"`` the box
+    that "free" refers to ends at x0, on the side that -gradient does not point to.
 
     Parameters
     ----------
     x : Tensor (B, n)
-        Where to evaluate; float32 or float64 on the CPU, any floating dtype on the reference backend.
+        Where to evaluate; float32 or float64 on the CPU, any floating dtype on the reference
+        backend.
     x0 : Tensor (B, n)
         The original images.
     g_loss : Tensor (B, n)
@@ -52,8 +53,8 @@ def penalty(
     gradient : Tensor (B, n)
         Of c \|r\| + loss. Differentiable by x, x0, c and g_loss away from the kinks.
     free : Tensor (B, n) of bool
-        False where x is at a bound (within min(1e-3, \|P(x - g) - x\|_inf, half the box)) and -gradient points out of
-        it (Bertsekas 1982, section 2).
+        False where x is at a bound (within min(1e-3, \|P(x - g) - x\|_inf, half the box)) and
+        -gradient points out of it (Bertsekas 1982, section 2).
 
     Raises
     ------

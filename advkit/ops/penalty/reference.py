@@ -15,10 +15,10 @@ ACTIVE_MARGIN = 1e-3
 def smooth_part(
     norm: str, x: Tensor, x0: Tensor | None, g: Tensor, lower: Tensor, upper: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the part of the box where |x - x0| keeps its signs, for a norm with a kink at each r_i = 0.
+    """Return the part of the box where |x - x0| keeps its signs, for a norm with kinks at r_i = 0.
 
-    Values stop at x0 and leave it on the side to which -g points: the orthant rule of OWL-QN (Andrew & Gao 2007,
-    section 3.2) as a smaller box. Other norms keep the box.
+    Values stop at x0 and leave it on the side to which -g points: the orthant rule of OWL-QN
+    (Andrew & Gao 2007, section 3.2) as a smaller box. Other norms keep the box.
     """
     if not NORMS[norm].kinks_at_zero or x0 is None:
         return lower, upper
@@ -30,14 +30,14 @@ def smooth_part(
 
 
 def projected_gradient_norm(x: Tensor, g: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Return max_i |P(x - g) - x|_i as (B,) float64: zero exactly at a stationary point of the box problem."""
+    """Return max_i |P(x - g) - x|_i (B,) in float64: zero exactly at a stationary point."""
     if x.shape[1] == 0:
         return x.new_zeros(len(x), dtype=torch.float64)
     return ((x - g).clamp(lower, upper) - x).abs().amax(dim=1).double()
 
 
 def free_set(x: Tensor, g: Tensor, lower: Tensor, upper: Tensor, gradient_norm: Tensor) -> Tensor:
-    """Return which values are free: not at a bound that -g points out of (Bertsekas 1982, equation 32).
+    """Return which values are free: not at a bound -g points out of (Bertsekas 1982, equation 32).
 
     "At" a bound means within min(1e-3, |P(x - g) - x|_inf, half the box).
     """

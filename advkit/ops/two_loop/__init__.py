@@ -15,9 +15,10 @@ __all__ = ["two_loop", "two_loop_out"]
 def two_loop(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: Tensor) -> Tensor:
     """Direction -H g of L-BFGS, restricted to the free variables F.
 
-    H is the inverse BFGS matrix built from gamma I by the stored pairs, oldest first (Nocedal & Wright 2006, algorithm
-    7.4), with rho_i = 1 / s_F'y_F, gamma = s_F'y_F / y_F'y_F of the newest pair used, and every dot product over F. A pair
-    takes part if s_F'y_F > 1e-8 |s_F| |y_F|. Dot products are added up in float64.
+    H is the inverse BFGS matrix built from gamma I by the stored pairs, oldest first (Nocedal &
+    Wright 2006, algorithm 7.4), with rho_i = 1 / s_F'y_F, gamma = s_F'y_F / y_F'y_F of the newest
+    pair used, and every dot product over F. A pair takes part if s_F'y_F > 1e-8 |s_F| |y_F|. Dot
+    products are added up in float64.
 
     Parameters
     ----------

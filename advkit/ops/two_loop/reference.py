@@ -11,7 +11,7 @@ CURVATURE_THRESHOLD = 1e-8
 
 
 def curved(sy: Tensor, ss: Tensor, yy: Tensor) -> Tensor:
-    """Return whether s'y > 1e-8 |s| |y|: the pair has positive curvature that rounding cannot have made."""
+    """Return whether s'y > 1e-8 |s| |y|: a positive curvature that rounding cannot have made."""
     return sy > CURVATURE_THRESHOLD * (ss * yy).sqrt()
 
 

@@ -1,0 +1,194 @@
+"""The compiled module, as Python sees it.
+
+Private: the kernels take raw addresses, of tensors that `advkit.ops` has checked. The names are
+those of ``csrc/include/advkit/params.hpp``, which has the layouts; ``name_row`` is the stride
+between the rows of `name` in elements, 0 where one row serves all. ``_f32`` and ``_f64`` tell the
+type of the floating data.
+"""
+
+def available_isas() -> list[str]:
+    """Name the instruction sets compiled in that this processor can run, the best one last."""
+
+def isa() -> str:
+    """Name the instruction set in use."""
+
+def select_isa(isa: str) -> None:
+    """Use another instruction set; ValueError if it is not an available one."""
+
+def use_openmp_of(library: str) -> bool:
+    """Share the threads of the OpenMP runtime of a loaded library; False if it has none."""
+
+def has_openmp() -> bool:
+    """Tell whether kernels can use several threads: a runtime was found, and this is no fork."""
+
+class BoundAt:
+    """Where a bound of the box lies, and whether it has one value for each element."""
+
+    def __init__(self, address: int, row: int, element: bool) -> None: ...
+
+def penalty_f32(
+    rows: int,
+    n: int,
+    x: int,
+    x_row: int,
+    x0: int,
+    x0_row: int,
+    g_loss: int,
+    g_loss_row: int,
+    c: int,
+    lower: BoundAt,
+    upper: BoundAt,
+    norm: int,
+    value: int,
+    gradient: int,
+    free: int,
+    threads: int,
+    /,
+) -> None: ...
+def penalty_f64(
+    rows: int,
+    n: int,
+    x: int,
+    x_row: int,
+    x0: int,
+    x0_row: int,
+    g_loss: int,
+    g_loss_row: int,
+    c: int,
+    lower: BoundAt,
+    upper: BoundAt,
+    norm: int,
+    value: int,
+    gradient: int,
+    free: int,
+    threads: int,
+    /,
+) -> None: ...
+def class_loss_f32(
+    rows: int,
+    classes: int,
+    logits: int,
+    logits_row: int,
+    labels: int,
+    kind: int,
+    targeted: bool,
+    kappa: float,
+    sharpness: float,
+    loss: int,
+    dlogits: int,
+    threads: int,
+    /,
+) -> None: ...
+def class_loss_f64(
+    rows: int,
+    classes: int,
+    logits: int,
+    logits_row: int,
+    labels: int,
+    kind: int,
+    targeted: bool,
+    kappa: float,
+    sharpness: float,
+    loss: int,
+    dlogits: int,
+    threads: int,
+    /,
+) -> None: ...
+def two_loop_f32(
+    rows: int,
+    n: int,
+    m: int,
+    g: int,
+    g_row: int,
+    S: int,
+    S_row: int,
+    S_pair: int,
+    Y: int,
+    Y_row: int,
+    Y_pair: int,
+    head: int,
+    count: int,
+    free: int,
+    free_row: int,
+    direction: int,
+    threads: int,
+    /,
+) -> None: ...
+def two_loop_f64(
+    rows: int,
+    n: int,
+    m: int,
+    g: int,
+    g_row: int,
+    S: int,
+    S_row: int,
+    S_pair: int,
+    Y: int,
+    Y_row: int,
+    Y_pair: int,
+    head: int,
+    count: int,
+    free: int,
+    free_row: int,
+    direction: int,
+    threads: int,
+    /,
+) -> None: ...
+def lbfgs_step_f32(
+    rows: int,
+    n: int,
+    m: int,
+    slots: int,
+    slot: int,
+    loss: int,
+    g_loss: int,
+    g_loss_row: int,
+    trial: int,
+    trial_row: int,
+    vectors: int,
+    history: int,
+    ld: int,
+    scalars: int,
+    counters: int,
+    x0: int,
+    x0_row: int,
+    lower: BoundAt,
+    upper: BoundAt,
+    norm: int,
+    gradient_tolerance: float,
+    relative_tolerance: float,
+    stagnation_tolerance: float,
+    stagnation_window: int,
+    max_evaluations: int,
+    threads: int,
+    /,
+) -> None: ...
+def lbfgs_step_f64(
+    rows: int,
+    n: int,
+    m: int,
+    slots: int,
+    slot: int,
+    loss: int,
+    g_loss: int,
+    g_loss_row: int,
+    trial: int,
+    trial_row: int,
+    vectors: int,
+    history: int,
+    ld: int,
+    scalars: int,
+    counters: int,
+    x0: int,
+    x0_row: int,
+    lower: BoundAt,
+    upper: BoundAt,
+    norm: int,
+    gradient_tolerance: float,
+    relative_tolerance: float,
+    stagnation_tolerance: float,
+    stagnation_window: int,
+    max_evaluations: int,
+    threads: int,
+    /,
+) -> None: ...
