@@ -80,7 +80,7 @@ class Step {
     const T *x = vector(column::x), *g = vector(column::g);
     T* trial_g = vector(column::trial_g);
     const bool start = ct_[column::phase] == static_cast<int>(Phase::start);
-    const auto t = sweep<T, 5, 1>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 5, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> xt = load(trial_ + i, lanes), x0 = load(x0_ + i, lanes);
       const Vec<T> gt = penalty_gradient<norm, T>(factors, xt, x0, load(g_loss_ + i, lanes));
       store(trial_g + i, gt, lanes);
@@ -125,7 +125,7 @@ class Step {
     sc_[column::step] *= finite ? cubic(f, e) : 0.1;
     const T a = static_cast<T>(sc_[column::step]);
     const T *x = vector(column::x), *g = vector(column::g), *d = vector(column::direction);
-    sweep<T, 0>(crew_, n_, [&](int64_t i, auto lanes, auto&) {
+    sweep<T, 0>(crew_, n_, [=, *this](int64_t i, auto lanes, auto&) {
       const Vec<T> xi = load(x + i, lanes);
       const Bounds<T> b = smooth_part<norm, T>(box_.at(i, lanes), xi, load(x0_ + i, lanes), load(g + i, lanes));
       const Vec<T> end = clamp<T>(xi + load(d + i, lanes), b.lower, b.upper);
@@ -158,7 +158,7 @@ class Step {
     const T k = static_cast<T>(sc_[column::step]);
     const T *x = vector(column::x), *g = vector(column::g), *d = vector(column::direction), *trial_g = vector(column::trial_g);
     T *best = vector(column::best), *best_g = vector(column::best_g);
-    const auto moved = sweep<T, 0, 1>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
+    const auto moved = sweep<T, 0, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> here = load(trial_ + i, lanes), xi = load(x + i, lanes);
       store(best + i, here, lanes);
       store(best_g + i, load(trial_g + i, lanes), lanes);
@@ -202,7 +202,7 @@ class Step {
   Split split_variables() const {
     const T *x = vector(column::x), *g = vector(column::g);
     const T margin = active_margin<T>(sc_[column::projected_gradient]);
-    const auto t = sweep<T, 1, 2>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 1, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       split(i, lanes, load(x + i, lanes), load(g + i, lanes), margin, acc);
     });
     return {t.sum[0], t.max[0] == 0, std::isfinite(t.max[1])};
@@ -213,7 +213,7 @@ class Step {
     T *x = vector(column::x), *g = vector(column::g);
     T *s_new = pair(ct_[column::head], 0), *y_new = pair(ct_[column::head], 1);
     const T margin = active_margin<T>(sc_[column::projected_gradient]);
-    const auto t = sweep<T, 1, 2>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 1, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> x1 = load(point + i, lanes), g1 = load(point_g + i, lanes);
       if (keep_pair) {
         store(s_new + i, x1 - load(x + i, lanes), lanes);
@@ -267,7 +267,7 @@ class Step {
 
   // d = -H g on the free variables, -g on the active ones. False if d or its projection does not descend.
   bool quasi_newton(const Unfinished<T>& last) {
-    return try_direction([&](int64_t i, auto lanes, Vec<T> g) {
+    return try_direction([=, *this](int64_t i, auto lanes, Vec<T> g) {
       const Vec<T> Hg = load(w_.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
       return choose<T>(w_.free[i / width<T>], -Hg, -g);
     });
@@ -276,14 +276,14 @@ class Step {
   void steepest(const Split& variables) {
     // A finite box bounds the first step by itself.
     const T scale = variables.boxed ? T(1) : static_cast<T>(std::fmin(1.0, 1.0 / variables.g_free));
-    if (!try_direction([&](int64_t, auto, Vec<T> g) { return -g * scale; })) stop(Status::stagnation);
+    if (!try_direction([=](int64_t, auto, Vec<T> g) { return -g * scale; })) stop(Status::stagnation);
   }
 
   template <class Direction>
-  bool try_direction(const Direction& direction) {
+  bool try_direction(Direction direction) {
     const T *x = vector(column::x), *g = vector(column::g);
     T* d = vector(column::direction);
-    const auto t = sweep<T, 2>(crew_, n_, [&](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> xi = load(x + i, lanes), gi = load(g + i, lanes), di = direction(i, lanes, gi);
       const Bounds<T> b = smooth_part<norm, T>(box_.at(i, lanes), xi, load(x0_ + i, lanes), gi);
       const Vec<T> end = clamp<T>(xi + di, b.lower, b.upper);
@@ -299,7 +299,7 @@ class Step {
 
   const StepParams<T>& p_;
   const Crew<>& crew_;
-  const Scratch<T>& w_;
+  const Scratch<T> w_;
   const int64_t n_, slot_;
   const RowBox<T> box_;
   double* const sc_;

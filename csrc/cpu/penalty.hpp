@@ -25,7 +25,7 @@ template <Norm norm, class T>
 PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c) {
   PenaltyFactors<T> out{0.0, static_cast<T>(c), T(0), false};
   if constexpr (norm == Norm::none) return out;
-  const auto sums = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+  const auto sums = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
     const Vec<T> r = load(x + i, lanes) - load(x0 + i, lanes);
     acc.sum[0] += norm == Norm::l1 ? absolute<T>(r) : r * r;
   });
@@ -33,7 +33,7 @@ PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, con
   if constexpr (norm == Norm::l2) {
     out.kink = out.value == 0.0;
     if (out.kink) {
-      const auto g = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+      const auto g = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
         const Vec<T> v = load(g_loss + i, lanes);
         acc.sum[0] += v * v;
       });
@@ -78,14 +78,14 @@ void penalty_row(const PenaltyParams<T>& p, int64_t row, const Crew<>& crew) {
   const double c = static_cast<double>(p.c[row]);
   const auto factors = penalty_factors<norm>(crew, p.n, x, x0, g_loss, c);
   p.value[row] = static_cast<T>(c * factors.value);
-  const auto most = sweep<T, 0, 1>(crew, p.n, [&](int64_t i, auto lanes, auto& acc) {
+  const auto most = sweep<T, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
     const Vec<T> xi = load(x + i, lanes), x0i = load(x0 + i, lanes);
     const Vec<T> g = penalty_gradient<norm, T>(factors, xi, x0i, load(g_loss + i, lanes));
     store(gradient + i, g, lanes);
     acc.max[0] = larger<T>(acc.max[0], projected<T>(smooth_part<norm, T>(box.at(i, lanes), xi, x0i, g), xi, g));
   });
   const T margin = active_margin<T>(most.max[0]);
-  sweep<T, 0>(crew, p.n, [&](int64_t i, auto lanes, auto&) {
+  sweep<T, 0>(crew, p.n, [=](int64_t i, auto lanes, auto&) {
     const Vec<T> xi = load(x + i, lanes), g = load(gradient + i, lanes);
     const Mask<T> m = is_free<T>(smooth_part<norm, T>(box.at(i, lanes), xi, load(x0 + i, lanes), g), xi, g, margin);
     for (int lane = 0; lane < lanes.lanes; ++lane) free[i + lane] = m[lane] != 0;

@@ -36,8 +36,10 @@ struct Crew {
 };
 
 // body(i, lanes, acc): work on the values from i on, as many as lanes says. Not inlined: one copy of each body is enough.
+// The body is copied in, and holds copies of what it works on: no store into an image can then change them, so that they
+// stay in registers.
 template <class T, int Sums, int Maxima, class Body>
-[[gnu::noinline]] void sweep_tile(int64_t begin, int64_t end, double* sum, double* max, const Body& body) {
+[[gnu::noinline]] void sweep_tile(int64_t begin, int64_t end, double* sum, double* max, const Body body) {
   for (int64_t start = begin; start < end; start += run_values) {
     const int64_t stop = start + run_values < end ? start + run_values : end;
     // Two sets of lanes: an addition need not wait for the one before it.

@@ -44,7 +44,7 @@ struct Unfinished {
 // On entry q = g on F and 0 elsewhere. The axpy of one pair and the dot products of the next share a pass.
 template <class T, bool AllFree>
 Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs, const Scratch<T>& w) {
-  const auto on_free = [&](int64_t i, Vec<T> v) {
+  const auto on_free = [=](int64_t i, Vec<T> v) {
     if constexpr (AllFree) return v;
     return w.masked(i, v);
   };
@@ -54,7 +54,7 @@ Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs
   for (int64_t k = 0; k < pairs.count; ++k) {
     const int64_t j = pairs.from_newest(k);
     const T *S = pairs.S + j * pairs.S_pair, *Y = pairs.Y + j * pairs.Y_pair;
-    const auto dots = [&](int64_t i, Vec<T> q, auto lanes, auto& acc) {
+    const auto dots = [=](int64_t i, Vec<T> q, auto lanes, auto& acc) {
       const Vec<T> s = on_free(i, load(S + i, lanes)), y = on_free(i, load(Y + i, lanes));
       acc.sum[0] += s * q;
       acc.sum[1] += s * y;
@@ -63,9 +63,9 @@ Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs
     };
     Totals<4> t;
     if (pending == nullptr) {
-      t = sweep<T, 4>(crew, n, [&](int64_t i, auto lanes, auto& acc) { dots(i, load(w.q + i, lanes), lanes, acc); });
+      t = sweep<T, 4>(crew, n, [=](int64_t i, auto lanes, auto& acc) { dots(i, load(w.q + i, lanes), lanes, acc); });
     } else {
-      t = sweep<T, 4>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+      t = sweep<T, 4>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
         const Vec<T> q = load(w.q + i, lanes) - a * on_free(i, load(pending + i, lanes));
         store(w.q + i, q, lanes);
         dots(i, q, lanes, acc);
@@ -91,7 +91,7 @@ Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs
     const T* Y = pairs.Y + j * pairs.Y_pair;
     Totals<1> t;
     if (s_before == nullptr) {
-      t = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+      t = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
         Vec<T> q = load(w.q + i, lanes);
         // Skipped pairs may have come after the last axpy was left over, so it can still be open, or be done.
         if (pending != nullptr) q -= a * on_free(i, load(pending + i, lanes));
@@ -100,7 +100,7 @@ Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs
         acc.sum[0] += on_free(i, load(Y + i, lanes)) * q;
       });
     } else {
-      t = sweep<T, 1>(crew, n, [&](int64_t i, auto lanes, auto& acc) {
+      t = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
         const Vec<T> q = load(w.q + i, lanes) + coefficient * on_free(i, load(s_before + i, lanes));
         store(w.q + i, q, lanes);
         acc.sum[0] += on_free(i, load(Y + i, lanes)) * q;
@@ -123,7 +123,7 @@ void two_loop_row(const TwoLoopParams<T>& p, int64_t row, const Crew<>& crew, co
   const T* g = p.g + row * p.g_row;
   const bool* free = p.free + row * p.free_row;
   T* direction = p.direction + row * p.n;
-  const auto bound = sweep<T, 0, 1>(crew, p.n, [&](int64_t i, auto lanes, auto& acc) {
+  const auto bound = sweep<T, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
     Mask<T> m = {};
     for (int lane = 0; lane < lanes.lanes; ++lane) m[lane] = free[i + lane] ? -1 : 0;
     w.free[i / width<T>] = m;
@@ -134,7 +134,7 @@ void two_loop_row(const TwoLoopParams<T>& p, int64_t row, const Crew<>& crew, co
   });
   const Pairs<T> pairs{p.S + row * p.S_row, p.Y + row * p.Y_row, p.S_pair, p.Y_pair, p.m, p.head[row], p.count[row]};
   const auto last = two_loop_core(crew, p.n, pairs, w, bound.max[0] == 0);
-  sweep<T, 0>(crew, p.n, [&](int64_t i, auto lanes, auto&) {
+  sweep<T, 0>(crew, p.n, [=](int64_t i, auto lanes, auto&) {
     Vec<T> d = load(g + i, lanes);
     if (last.any) {
       const Vec<T> Hg = load(w.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
