@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from advkit._extras import require
 
-__all__ = ["progress_bar"]
+__all__ = ["Advance", "progress_bar"]
+
+
+class Advance(Protocol):
+    """Moves a bar on by the steps done since the last call, with a few words on how it goes."""
+
+    def __call__(self, steps: int, note: str = "") -> None: ...
 
 
 @contextmanager
-def progress_bar(shown: bool, description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(shown: bool, description: str, total: int) -> Iterator[Advance]:
     """Lend a function that moves a progress bar on.
 
     Parameters
@@ -25,8 +32,8 @@ def progress_bar(shown: bool, description: str, total: int) -> Iterator[Callable
 
     Yields
     ------
-    callable
-        Takes the number of steps done since the last call.
+    Advance
+        The function.
 
     Raises
     ------
@@ -34,7 +41,7 @@ def progress_bar(shown: bool, description: str, total: int) -> Iterator[Callable
         If rich is missing; says which command installs it.
     """
     if not shown:
-        yield lambda steps: None
+        yield lambda steps, note="": None
         return
     require("rich", extra="cli", purpose="progress=True")
     from rich.console import Console
@@ -51,9 +58,10 @@ def progress_bar(shown: bool, description: str, total: int) -> Iterator[Callable
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
+        task = bar.add_task(description, total=total, note="")
+        yield lambda steps, note="": bar.update(task, advance=steps, note=note)

@@ -12,6 +12,7 @@ import torch
 
 from advkit._extras import require
 from advkit.attack import AttackResult, lbfgs
+from advkit.attack.lbfgs import METHODS
 from advkit.attack.targets import correctly_classified, random_targets
 from advkit.cli._common import (
     CommandError,
@@ -24,8 +25,10 @@ from advkit.cli._common import (
 )
 from advkit.cli._outputs import FIGURE, IMAGES, RESULT, Task, prepare_folder, write_outputs
 from advkit.data import Dataset, load
+from advkit.losses import LOSSES
 from advkit.models import build, trained
-from advkit.ops._dispatch import choose, use_backend
+from advkit.norms import NORMS
+from advkit.ops._dispatch import BACKENDS, choose, use_backend
 from advkit.report import attack_table
 
 _DESCRIPTION = """\
@@ -100,20 +103,20 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--method",
-        choices=("penalty",),
+        choices=METHODS,
         default="penalty",
         help="penalty: minimise c |r| + loss, searching for the largest c that still fools the "
         "network (the paper's)",
     )
     how.add_argument(
         "--norm",
-        choices=("l2sq", "l2", "l1"),
+        choices=[name for name in NORMS if name != "none"],
         default="l2sq",
         help="size of the change r: squared L2, L2, or L1 (changes few pixels)",
     )
     how.add_argument(
         "--loss",
-        choices=("cross_entropy", "margin", "smooth_margin"),
+        choices=list(LOSSES),
         default="cross_entropy",
         help="what draws towards the other answer: cross-entropy (the paper's), the difference "
         "of logits, or that difference smoothed",
@@ -152,7 +155,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     where.add_argument(
         "--backend",
-        choices=("auto", "cpu", "reference"),
+        choices=("auto", *BACKENDS),
         default="auto",
         help="cpu: the compiled kernels; reference: plain PyTorch; auto: the fastest there is",
     )

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advkit._progress import progress_bar
 from advkit.data import Dataset
-from advkit.models._progress import epoch_bar
 from advkit.models.decay import weight_decay
 
 # Weights and gradient averages below this are set to zero: see _flush.
@@ -156,7 +156,7 @@ def train(
     loss = math.nan
     with (
         _cpu_threads(threads),
-        epoch_bar(f"training on {dataset.name}", epochs, progress) as advance,
+        progress_bar(progress, f"training on {dataset.name}", epochs) as advance,
         torch.inference_mode(False),  # what it makes cannot be differentiated
         torch.enable_grad(),
     ):
@@ -186,7 +186,7 @@ def train(
                     f"(it is {learning_rate}), and check that the images are finite"
                 )
             _flush(optimizer)
-            advance(loss)
+            advance(1, f"epochs, loss {loss:.4f}")
         optimizer.zero_grad()
     model.eval()
     return TrainResult(

@@ -172,19 +172,14 @@ def _flat_bound(name: str, value: float | Tensor, x0: Tensor, start: Tensor) -> 
     """Bring a bound on x0 (B, *shape) to a bound on its rows."""
     if isinstance(value, Tensor) and value.dim() > 0:
         try:
-            torch.broadcast_shapes(value.shape, x0.shape)
-            value.expand(x0.shape)
+            full = value.expand(x0.shape)
         except RuntimeError:
             raise ValueError(
                 f"{name} must broadcast to x0's shape {tuple(x0.shape)}, got {tuple(value.shape)}"
             ) from None
         shared = value.dim() < x0.dim() or value.shape[0] == 1
-        full = value.expand(1 if shared else len(x0), *x0.shape[1:])
-        value = full.reshape(full.shape[0], -1).contiguous()
-        if len(value) == 1 and len(start) != 1 and value.shape[1] != start.shape[1]:
-            value = value.expand(1, start.shape[1]).contiguous()
-    elif isinstance(value, Tensor):
-        value = value.reshape(1, 1)
+        rows = full[:1] if shared else full
+        value = rows.reshape(len(rows), start.shape[1]).contiguous()
     return as_bound(name, value, start)
 
 

@@ -18,9 +18,11 @@ T* at(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
-// For values that Python's checks cannot see without reading the data. Becomes a ValueError.
-inline void check(bool good, const std::string& message) {
-  if (!good) throw pybind11::value_error(message);
+// For values that Python's checks cannot see without reading the data. `message` is made only where it is needed; becomes a
+// ValueError.
+template <class Message>
+void check(bool good, const Message& message) {
+  if (!good) throw pybind11::value_error(message());
 }
 
 // Where a bound lies: address, stride of its rows, and whether there is one for each element.

@@ -39,10 +39,10 @@ void lbfgs_step(int64_t rows, int64_t n, int64_t m, int64_t slots, Address slot,
                         stagnation_window,
                         max_evaluations};
   for (int64_t i = 0; i < rows; ++i) {
-    check(0 <= p.slot[i] && p.slot[i] < slots, "slots must lie in 0 ... " + std::to_string(slots - 1));
+    check(0 <= p.slot[i] && p.slot[i] < slots, [&] { return "slots must lie in 0 ... " + std::to_string(slots - 1); });
     const int32_t* ct = p.counters + p.slot[i] * column::counters;
     check(0 <= ct[column::head] && ct[column::head] < m && 0 <= ct[column::count] && ct[column::count] <= m,
-          "the state's counters are damaged: its ring of pairs points outside the history");
+          [] { return "the state's counters are damaged: its ring of pairs points outside the history"; });
   }
   const py::gil_scoped_release release;
   if constexpr (sizeof(T) == 4) {

@@ -49,8 +49,10 @@ void class_loss(int64_t rows, int64_t classes, Address logits, int64_t logits_ro
                              at<T>(loss),
                              at<T>(dlogits)};
   for (int64_t i = 0; i < rows; ++i) {
-    check(0 <= p.labels[i] && p.labels[i] < classes, "labels must lie in 0 ... K - 1 = " + std::to_string(classes - 1) + ", got " +
-                                                         std::to_string(p.labels[i]) + " in row " + std::to_string(i));
+    check(0 <= p.labels[i] && p.labels[i] < classes, [&] {
+      return "labels must lie in 0 ... K - 1 = " + std::to_string(classes - 1) + ", got " + std::to_string(p.labels[i]) +
+             " in row " + std::to_string(i);
+    });
   }
   const py::gil_scoped_release release;
   if constexpr (sizeof(T) == 4) {
@@ -81,8 +83,8 @@ void two_loop(int64_t rows, int64_t n, int64_t m, Address g, int64_t g_row, Addr
                            free_row,
                            at<T>(direction)};
   for (int64_t i = 0; i < rows; ++i) {
-    check(0 <= p.head[i] && p.head[i] < m, "head must lie in 0 ... m - 1 = " + std::to_string(m - 1));
-    check(0 <= p.count[i] && p.count[i] <= m, "count must lie in 0 ... m = " + std::to_string(m));
+    check(0 <= p.head[i] && p.head[i] < m, [&] { return "head must lie in 0 ... m - 1 = " + std::to_string(m - 1); });
+    check(0 <= p.count[i] && p.count[i] <= m, [&] { return "count must lie in 0 ... m = " + std::to_string(m); });
   }
   const py::gil_scoped_release release;
   if constexpr (sizeof(T) == 4) {

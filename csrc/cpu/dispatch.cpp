@@ -19,10 +19,14 @@ std::vector<const Kernels*> find_kernels() {
   __builtin_cpu_init();
   const auto has = [](auto... flags) { return (... && (flags != 0)); };
   const bool v2 = has(__builtin_cpu_supports("sse4.2"), __builtin_cpu_supports("ssse3"), __builtin_cpu_supports("popcnt"));
-  const bool v3 = v2 && has(__builtin_cpu_supports("avx2"), __builtin_cpu_supports("fma"), __builtin_cpu_supports("bmi"),
+  const bool v3 = v2 && has(__builtin_cpu_supports("avx2"),
+                            __builtin_cpu_supports("fma"),
+                            __builtin_cpu_supports("bmi"),
                             __builtin_cpu_supports("bmi2"));
-  const bool v4 = v3 && has(__builtin_cpu_supports("avx512f"), __builtin_cpu_supports("avx512bw"),
-                            __builtin_cpu_supports("avx512cd"), __builtin_cpu_supports("avx512dq"),
+  const bool v4 = v3 && has(__builtin_cpu_supports("avx512f"),
+                            __builtin_cpu_supports("avx512bw"),
+                            __builtin_cpu_supports("avx512cd"),
+                            __builtin_cpu_supports("avx512dq"),
                             __builtin_cpu_supports("avx512vl"));
   if (v2) found.push_back(&kernels_v2);
   if (v3) found.push_back(&kernels_v3);

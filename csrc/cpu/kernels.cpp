@@ -47,7 +47,8 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   const size_t workers = share || threads < 1 ? 1 : static_cast<size_t>(threads);
   const size_t tiles = static_cast<size_t>(tiles_of(n)), registers = static_cast<size_t>((n + width<T> - 1) / width<T>);
   const size_t bytes = Arena::round_up(tiles * sizeof(Totals<5, 2>)) + Arena::round_up(registers * sizeof(Vec<T>)) +
-                       Arena::round_up(registers * sizeof(Mask<T>)) + 2 * Arena::round_up(static_cast<size_t>(m) * sizeof(double));
+                       Arena::round_up(registers * sizeof(Mask<T>)) +
+                       2 * Arena::round_up(static_cast<size_t>(m) * sizeof(double));
   Arena arena(workers * bytes);
   struct Worker {
     Crew<> crew;
@@ -56,7 +57,9 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   const auto make = [&](int team) {
     Worker w{};
     w.crew = {team, arena.take<Totals<5, 2>>(tiles)};
-    w.scratch = {arena.take<T>(registers * width<T>), arena.take<Mask<T>>(registers), arena.take<double>(static_cast<size_t>(m)),
+    w.scratch = {arena.take<T>(registers * width<T>),
+                 arena.take<Mask<T>>(registers),
+                 arena.take<double>(static_cast<size_t>(m)),
                  arena.take<double>(static_cast<size_t>(m))};
     return w;
   };
@@ -67,7 +70,9 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   }
   std::unique_ptr<Worker[]> all(new Worker[workers]);
   for (size_t k = 0; k < workers; ++k) all[k] = make(1);
-  parallel_for(rows, threads, [&](int64_t i, int worker) { row(i, all[worker].crew, all[worker].scratch); });
+  parallel_for(rows, threads, [&](int64_t i, int worker) {
+    row(i, all[static_cast<size_t>(worker)].crew, all[static_cast<size_t>(worker)].scratch);
+  });
 }
 
 template <class Run>
@@ -87,8 +92,8 @@ void with_norm(Norm norm, const Run& run) {
 template <class T>
 void penalty(const PenaltyParams<T>& p, int threads) {
   with_norm(p.norm, [&](auto norm) {
-    for_images<T>(p.rows, p.n, 0, threads,
-                  [&](int64_t i, const Crew<>& crew, const Scratch<T>&) { penalty_row<norm.value>(p, i, crew); });
+    for_images<T>(
+        p.rows, p.n, 0, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>&) { penalty_row<norm.value>(p, i, crew); });
   });
 }
 
@@ -99,8 +104,9 @@ void class_loss(const ClassLossParams<T>& p, int threads) {
 
 template <class T>
 void two_loop(const TwoLoopParams<T>& p, int threads) {
-  for_images<T>(p.rows, p.n, p.m, threads,
-                [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) { two_loop_row(p, i, crew, scratch); });
+  for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) {
+    two_loop_row(p, i, crew, scratch);
+  });
 }
 
 template <class T>
@@ -115,8 +121,14 @@ void lbfgs_step(const StepParams<T>& p, int threads) {
 }  // namespace
 
 extern const Kernels ADVKIT_ISA_TABLE;
-const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,    penalty<float>,  penalty<double>,    class_loss<float>,
-                                  class_loss<double>, two_loop<float>, two_loop<double>,   lbfgs_step<float>,
+const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,
+                                  penalty<float>,
+                                  penalty<double>,
+                                  class_loss<float>,
+                                  class_loss<double>,
+                                  two_loop<float>,
+                                  two_loop<double>,
+                                  lbfgs_step<float>,
                                   lbfgs_step<double>};
 
 }  // namespace advkit

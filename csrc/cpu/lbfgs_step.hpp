@@ -203,7 +203,7 @@ class Step {
     const T *x = vector(column::x), *g = vector(column::g);
     const T margin = active_margin<T>(sc_[column::projected_gradient]);
     const auto t = sweep<T, 1, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
-      split(i, lanes, load(x + i, lanes), load(g + i, lanes), margin, acc);
+      this->split(i, lanes, load(x + i, lanes), load(g + i, lanes), margin, acc);
     });
     return {t.sum[0], t.max[0] == 0, std::isfinite(t.max[1])};
   }
@@ -221,7 +221,7 @@ class Step {
       }
       store(x + i, x1, lanes);
       store(g + i, g1, lanes);
-      split(i, lanes, x1, g1, margin, acc);
+      this->split(i, lanes, x1, g1, margin, acc);
     });
     if (keep_pair) {
       ct_[column::head] = static_cast<int32_t>((ct_[column::head] + 1) % p_.m);
