@@ -128,7 +128,7 @@ def lbfgs(
     }
     shape = x.shape[1:]
     with torch.inference_mode(False), torch.no_grad(), use_backend(backend):
-        flat = x.detach().reshape(len(x), -1).clone()
+        flat = x.detach().reshape(len(x), shape.numel()).clone()
         targets = labels.detach().clone()
         objective = Objective(model, shape, loss=loss, targeted=targeted, kappa=kappa)
         size = tile or default_tile(len(x), flat.shape[1], history, flat.element_size())

@@ -101,7 +101,11 @@ class Objective:
                 dlogits=dlogits,
             )
             # By the input alone: the parameters' .grad stay as they are.
-            (gradient,) = torch.autograd.grad(output, images, dlogits.to(output.dtype))
+            (gradient,) = torch.autograd.grad(
+                output, images, dlogits.to(output.dtype), allow_unused=True
+            )
+            if gradient is None:
+                raise ValueError("model must be differentiable: its logits do not depend on x")
         gradient = gradient.reshape(len(x), -1).contiguous()
         return Evaluation(loss, gradient, *self._fooled(detached, labels))
 

@@ -192,7 +192,7 @@ class PenaltySearch:
     def verify(self, tile: int) -> None:
         """Ask the network again about every point found, in other batches than it was found in."""
         found = self.distance.isfinite().nonzero()[:, 0].flip(0)
-        for which in found.split(tile):
+        for which in found.split(tile) if len(found) else ():
             still = self.objective.fooled(self.best[which], self.labels[which])
             self.forwards[which] += 1
             self.status[which[still]] = AttackStatus.FOUND

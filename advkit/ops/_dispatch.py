@@ -74,7 +74,7 @@ def use_backend(name: str | None) -> Iterator[None]:
     Parameters
     ----------
     name : str or None
-        ``"cpu"`` or ``"reference"``; None leaves the choice automatic.
+        ``"cpu"`` or ``"reference"``; None changes nothing.
 
     Raises
     ------
@@ -85,6 +85,9 @@ def use_backend(name: str | None) -> Iterator[None]:
     """
     if name is not None and name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)} or None, got {name!r}")
+    if name is None:
+        yield
+        return
     if name == "cpu":
         native()
     token = _forced.set(name)

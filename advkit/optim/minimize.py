@@ -93,8 +93,12 @@ def minimize(
         raise TypeError(f"x0 must be a torch.Tensor, got {type(x0).__name__}")
     if x0.dim() < 1:
         raise ValueError("x0 must have a batch dimension: shape (B, *shape)")
+    if 0 in x0.shape[1:]:
+        raise ValueError(f"x0 must have values in each problem, got shape {tuple(x0.shape)}")
     if not x0.is_floating_point():
         raise TypeError(f"x0 must have a floating dtype, got {x0.dtype}; use x0.float()")
+    if not callable(value_and_grad):
+        raise TypeError(f"value_and_grad must be callable, got {type(value_and_grad).__name__}")
     if not x0.isfinite().all():
         raise ValueError("x0 must be finite, got nan or inf")
     small = 1e-9 if x0.dtype == torch.float64 else 1e-7
@@ -112,6 +116,8 @@ def minimize(
     crossed = (low > high).any() | low.isnan().any() | high.isnan().any()
     if crossed:
         raise ValueError("lower must be at most upper everywhere, and neither may be nan")
+    if (low == torch.inf).any() or (high == -torch.inf).any():
+        raise ValueError("lower must be less than inf, and upper more than -inf")
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
         raise ValueError(f"tile must be an integer of at least 1, got {tile!r}")
     n = start.shape[1]
@@ -123,7 +129,7 @@ def minimize(
     def these(bound: Tensor, index: Tensor) -> Tensor | None:
         return None if len(bound) == 1 else bound[index]
 
-    out = _empty_result(start)
+    out = _empty_result(start.clamp(low, high))
     with use_backend(backend), torch.no_grad(), progress_bar(progress, "minimize", rows) as advance:
         slots = Tile(
             init(
@@ -170,6 +176,8 @@ def minimize(
 
 def _flat_bound(name: str, value: float | Tensor, x0: Tensor, start: Tensor) -> Tensor:
     """Bring a bound on x0 (B, *shape) to a bound on its rows."""
+    if isinstance(value, Tensor):
+        value = value.detach()
     if isinstance(value, Tensor) and value.dim() > 0:
         try:
             full = value.expand(x0.shape)

@@ -25,7 +25,7 @@ struct RowBox {
 
   template <class Lanes>
   Bounds<T> at(int64_t i, Lanes lanes) const {
-    return {lower_each ? load(lower + i, lanes) : fill<T>(*lower), upper_each ? load(upper + i, lanes) : fill<T>(*upper)};
+    return {lower_each ? load(lower + i, lanes) : fill(*lower, lanes), upper_each ? load(upper + i, lanes) : fill(*upper, lanes)};
   }
 };
 

@@ -50,6 +50,7 @@ class Step {
       case Phase::start:
         if (!finite) {
           sc_[column::f] = e.f;
+          sc_[column::projected_gradient] = std::numeric_limits<double>::quiet_NaN();
           move(vector(column::trial_g), trial_, false);
           return stop(Status::non_finite);
         }

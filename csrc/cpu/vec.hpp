@@ -73,6 +73,16 @@ inline Vec<T> fill(T value) {
   return v;
 }
 template <class T>
+inline Vec<T> fill(T value, Whole<T>) {
+  return fill<T>(value);
+}
+template <class T>
+inline Vec<T> fill(T value, Part part) {
+  Vec<T> v = {};
+  for (int i = 0; i < part.lanes; ++i) v[i] = value;
+  return v;
+}
+template <class T>
 inline Vec<T> choose(Mask<T> m, Vec<T> a, Vec<T> b) {
   return m ? a : b;
 }

@@ -163,6 +163,7 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     _set(sc, Scalar.F, moved, f_new)
     _set(sc, Scalar.PROJECTED_GRADIENT, accept, pg)
     _set(ct, Counter.PHASE, accept, int(Phase.SEARCH))
+    _set(sc, Scalar.PROJECTED_GRADIENT, bad_start, torch.nan)
     _stop(rows, bad_start, Status.NON_FINITE)
 
     # The tests to stop.
