@@ -17,7 +17,7 @@ from advkit.optim.tiles import Tile
 __all__ = ["PenaltySearch"]
 
 # A solve ends when a step, or a window of evaluations, lowers its objective by less than this.
-TOLERANCE = 1e-6
+TOLERANCE = 1e-7
 WINDOW = 10
 # c moves by this factor until it is bracketed, then to the geometric mean of its bracket, until
 # that is this narrow.
