@@ -103,16 +103,16 @@ def lbfgs(
     check_choice("method", method, METHODS)
     if not callable(model):
         raise TypeError(f"model must be callable, got {type(model).__name__}")
-    if not (math.isfinite(kappa) and kappa >= 0):
-        raise ValueError(f"kappa must be finite and at least 0, got {kappa}")
-    for name, value, least in (
-        ("max_evaluations", max_evaluations, 2),
-        ("history", history, 1),
-        ("tile", tile, 1),
-    ):
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < least
-        ):
+    if not isinstance(targeted, bool):
+        raise TypeError(f"targeted must be True or False, got {targeted!r}")
+    number = isinstance(kappa, (int, float)) and not isinstance(kappa, bool)
+    if not (number and math.isfinite(kappa) and kappa >= 0):
+        raise ValueError(f"kappa must be finite and at least 0, got {kappa!r}")
+    counts = {"max_evaluations": (max_evaluations, 2), "history": (history, 1)}
+    if tile is not None:
+        counts["tile"] = (tile, 1)
+    for name, (value, least) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     settings: dict[str, Any] = {
         "attack": "lbfgs",

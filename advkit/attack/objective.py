@@ -85,8 +85,9 @@ class Objective:
     def __call__(self, x: Tensor, labels: Tensor) -> Evaluation:
         """Evaluate loss, gradient and margin of x (b, n), once forward and once backward."""
         with torch.inference_mode(False), torch.enable_grad():
-            images = x.clone().view(-1, *self._shape).requires_grad_()
-            output = self._model(images)
+            images = x.view(-1, *self._shape).requires_grad_()
+            # A copy within the graph: a network may begin with an operation in place.
+            output = self._model(images.clone())
             logits = self._check(output, len(x), x.device, labels)
             loss = logits.new_empty(len(x), dtype=x.dtype)
             dlogits = logits.new_empty(logits.shape, dtype=x.dtype)
@@ -119,7 +120,8 @@ class Objective:
         own = logits.gather(1, labels[:, None])[:, 0]
         rival = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
         margin = own - rival if self._targeted else rival - own
-        rounding = 64 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+        size = logits.abs().nan_to_num(posinf=0).amax(1)  # -inf rules a class out
+        rounding = 64 * torch.finfo(logits.dtype).eps * size
         plain = margin >= self._kappa if self._kappa > 0 else margin > 0
         return plain, margin > self._kappa + rounding
 

@@ -90,13 +90,11 @@ class PenaltySearch:
             first = self.forwards[index] == 0
             self.forwards[index] += 1
             self.backwards[index] += 1
-            self._note(index, x, evaluation)
-            done = (
-                self._begin(slots, index, evaluation, first)
-                if first.any()
-                else torch.zeros_like(first)
-            )
+            done = torch.zeros_like(first)
+            if first.any():
+                done = self._begin(slots, index, evaluation, first)
             lbfgs_step(slots.state, evaluation.loss, evaluation.gradient, slots.active)
+            self._note(slots, x, evaluation)
             stopped = slots.stopped() & ~done
             done |= self.forwards[index] >= self._budget
             if stopped.any():
@@ -128,20 +126,18 @@ class PenaltySearch:
             options=options,
         )
 
-    def _length(self, r: Tensor) -> Tensor:
-        length: Tensor = torch.linalg.vector_norm(r, ord=1 if self.norm == "l1" else 2, dim=1)
-        return length.double()
-
-    def _note(self, index: Tensor, x: Tensor, evaluation: Evaluation) -> None:
+    def _note(self, slots: Tile, x: Tensor, evaluation: Evaluation) -> None:
         """Keep the best point, and whether the lowest point of each solve fools the network."""
-        length = self._length(x - self.x0[index])
+        index = slots.index
+        size = slots.state.scalars[slots.active, Scalar.NORM]
+        length = size.sqrt() if self.norm == "l2sq" else size
         better = evaluation.surely & (length < self.distance[index])
         if better.any():
             which = index[better]
             self.best[which] = x[better]
             self.distance[which] = length[better]
             self.c_best[which] = self.c[which]
-        f = self.c[index] * (length.square() if self.norm == "l2sq" else length) + evaluation.loss
+        f = self.c[index] * size + evaluation.loss
         lower = f < self.lowest[index]
         self.lowest[index] = torch.where(lower, f, self.lowest[index])
         self.lowest_fools[index] = torch.where(lower, evaluation.fooled, self.lowest_fools[index])
@@ -155,8 +151,8 @@ class PenaltySearch:
         self.distance[index[done]] = torch.inf
         # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of
         # the loss's.
-        dual = torch.inf if self.norm == "l1" else 2
-        slope = torch.linalg.vector_norm(evaluation.gradient, ord=dual, dim=1).double()
+        g = evaluation.gradient.double()
+        slope = g.abs().amax(1) if self.norm == "l1" else _row_sum(g.square()).sqrt()
         c = slope / 2
         if self.norm == "l2sq":
             c = c * slope / (2 * evaluation.loss.double())
@@ -202,16 +198,24 @@ class PenaltySearch:
     def result(self, shape: torch.Size, settings: dict[str, Any]) -> AttackResult:
         """Gather the images (B, *shape) and what is known of them."""
         found = self.status == AttackStatus.FOUND
-        r = self.best - self.x0
+        r = (self.best - self.x0).double()
+        squares = _row_sum(r.square())
+        distance = _row_sum(r.abs()) if self.norm == "l1" else squares.sqrt()
         kind = self.x0.dtype
         return AttackResult(
             adversarial=self.best.view(-1, *shape),
             success=found | (self.status == AttackStatus.ALREADY_ADVERSARIAL),
-            distance=self._length(r).to(kind),
-            rms=r.double().square().mean(1).sqrt().to(kind),
+            distance=distance.to(kind),
+            rms=(squares / r.shape[1]).sqrt().to(kind),
             c=torch.where(found, self.c_best, torch.nan).to(kind),
             forwards=self.forwards,
             backwards=self.backwards,
             status=self.status,
             settings=settings,
         )
+
+
+def _row_sum(values: Tensor) -> Tensor:
+    """Sum rows (b, n) so that the bits of each depend on that row alone, not on b or the threads."""
+    padded = torch.nn.functional.pad(values, (0, -values.shape[1] % 1024))
+    return padded.view(len(values), padded.shape[1] // 1024, 1024).sum(-1).sum(-1)

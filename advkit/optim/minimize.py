@@ -203,6 +203,8 @@ def _evaluate(
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise TypeError("value_and_grad must return a tuple (value, gradient)")
     value, gradient = answer
+    if isinstance(value, Tensor):
+        value = value.detach().contiguous()
     check_tensor("value_and_grad's value", value, shape=(len(x),), like=x)
     if not isinstance(gradient, Tensor) or gradient.shape != x.shape:
         got = tuple(gradient.shape) if isinstance(gradient, Tensor) else type(gradient).__name__

@@ -20,6 +20,7 @@ namespace {
 constexpr double armijo = 1e-4;
 constexpr double wolfe = 0.9;
 constexpr double expansion = 4.0;
+constexpr double least_share = 0.1;
 constexpr int most_expansions = 10;
 constexpr int most_trials = 20;
 constexpr int most_skips = 2;
@@ -78,6 +79,7 @@ class Step {
   Evaluation evaluate() {
     const double c = sc_[column::c];
     const auto factors = penalty_factors<norm>(crew_, n_, trial_, x0_, g_loss_, c);
+    sc_[column::norm] = factors.value;
     const T *x = vector(column::x), *g = vector(column::g);
     T* trial_g = vector(column::trial_g);
     const bool start = ct_[column::phase] == static_cast<int>(Phase::start);
@@ -106,7 +108,8 @@ class Step {
     const double noise = 10 * static_cast<double>(std::numeric_limits<T>::epsilon()) * std::fmax(1.0, std::fabs(f));
     const bool falls = e.f <= f + armijo * e.gs;
     const bool flat = std::fabs(e.f - f) <= noise && std::fabs(e.gs_trial) <= wolfe * std::fabs(e.gs);
-    if (finite && (falls || flat)) {
+    const bool moved = e.ss > 0;  // or the step was lost to rounding
+    if (finite && moved && (falls || flat)) {
       const bool steep = e.gs_trial < wolfe * e.gs;
       if (ct_[column::trials] == 0 && steep) {
         sc_[column::step] = 1;
@@ -117,7 +120,7 @@ class Step {
     ct_[column::trials] += 1;
     if (out_of_evaluations()) return stop(Status::evaluations);
     if (stagnates(f)) return stop(Status::stagnation);
-    if (ct_[column::trials] >= most_trials) {
+    if (!moved || ct_[column::trials] >= most_trials) {
       if (ct_[column::count] == 0) return stop(finite ? Status::stagnation : Status::non_finite);
       ct_[column::count] = 0;
       const Split split = split_variables();
@@ -268,7 +271,8 @@ class Step {
 
   // d = -H g on the free variables, -g on the active ones. False if d or its projection does not descend.
   bool quasi_newton(const Unfinished<T>& last) {
-    return try_direction([=, *this](int64_t i, auto lanes, Vec<T> g) {
+    // A step that the box cuts to little of its descent runs into a corner.
+    return try_direction(least_share, [=, *this](int64_t i, auto lanes, Vec<T> g) {
       const Vec<T> Hg = load(w_.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
       return choose<T>(w_.free[i / width<T>], -Hg, -g);
     });
@@ -277,11 +281,11 @@ class Step {
   void steepest(const Split& variables) {
     // A finite box bounds the first step by itself.
     const T scale = variables.boxed ? T(1) : static_cast<T>(std::fmin(1.0, 1.0 / variables.g_free));
-    if (!try_direction([=](int64_t, auto, Vec<T> g) { return -g * scale; })) stop(Status::stagnation);
+    if (!try_direction(0.0, [=](int64_t, auto, Vec<T> g) { return -g * scale; })) stop(Status::stagnation);
   }
 
   template <class Direction>
-  bool try_direction(Direction direction) {
+  bool try_direction(double share, Direction direction) {
     const T *x = vector(column::x), *g = vector(column::g);
     T* d = vector(column::direction);
     const auto t = sweep<T, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
@@ -295,7 +299,8 @@ class Step {
     });
     sc_[column::step] = 1;
     ct_[column::trials] = 0;
-    return t.sum[0] <= 0 && t.sum[1] < 0;  // 0 where nothing is free
+    // The first is 0 where nothing is free.
+    return t.sum[0] <= 0 && t.sum[1] < 0 && t.sum[1] <= share * t.sum[0];
   }
 
   const StepParams<T>& p_;

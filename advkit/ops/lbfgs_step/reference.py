@@ -18,6 +18,7 @@ __all__ = ["lbfgs_step"]
 ARMIJO = 1e-4
 WOLFE = 0.9
 EXPANSION = 4.0
+LEAST_SHARE = 0.1
 MOST_EXPANSIONS = 10
 MOST_TRIALS = 20
 MOST_SKIPS = 2
@@ -83,7 +84,9 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     if rows.x0 is not None:
         r = rows.trial - rows.x0
         c = sc[Scalar.C]
-        f = f + c * NORMS[rows.norm].value(r)[:, 0]
+        size = NORMS[rows.norm].value(r)[:, 0]
+        _set(sc, Scalar.NORM, running, size)
+        f = f + c * size
         g_trial = NORMS[rows.norm].gradient(r, g_loss, c.to(r.dtype)[:, None])
         low, high = smooth_part(rows.norm, rows.trial, rows.x0, g_trial, low, high)
     pg = projected_gradient_norm(rows.trial, g_trial, low, high)
@@ -100,7 +103,8 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     falls = f <= sc[Scalar.F] + ARMIJO * gs
     noise = 10 * torch.finfo(x.dtype).eps * sc[Scalar.F].abs().clamp(min=1)
     flat = ((f - sc[Scalar.F]).abs() <= noise) & (gs_trial.abs() <= WOLFE * gs.abs())
-    good = search & finite & (falls | flat)
+    lost = search & ~(ss > 0)  # the step was lost to rounding
+    good = search & finite & ~lost & (falls | flat)
     expand_first = good & (ct[Counter.TRIALS] == 0) & (gs_trial < WOLFE * gs)
     expand_on = expand & finite & (f < sc[Scalar.F_BEST])
     expanding = expand_first | expand_on
@@ -175,7 +179,8 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     _test_stagnation(rows, asked, options)
     _stop(rows, accept & out_of_evaluations, Status.EVALUATIONS)
     _set(ct, Counter.TRIALS, reject, ct[Counter.TRIALS] + 1)
-    failed = reject & (ct[Counter.STATUS] == Status.RUNNING) & (ct[Counter.TRIALS] >= MOST_TRIALS)
+    failed = reject & (ct[Counter.STATUS] == Status.RUNNING)
+    failed = failed & (lost | (ct[Counter.TRIALS] >= MOST_TRIALS))
     _stop(rows, failed & (ct[Counter.COUNT] == 0) & finite, Status.STAGNATION)
     _stop(rows, failed & (ct[Counter.COUNT] == 0), Status.NON_FINITE)
     _set(ct, Counter.COUNT, failed, 0)
@@ -239,17 +244,19 @@ def _new_direction(rows: _Rows, accepted: Tensor, restarted: Tensor) -> None:
     S, Y = rows.history[:, :, 0], rows.history[:, :, 1]
     quasi, used = direction_and_use(g, S, Y, ct[Counter.HEAD], ct[Counter.COUNT], free)
 
-    def descends(d: Tensor) -> tuple[Tensor, Tensor]:
+    def descends(d: Tensor, share: float) -> tuple[Tensor, Tensor]:
         end = (x + d).clamp(low, high)
-        return (_dot(torch.where(free, g, 0), d) <= 0) & (_dot(g, end - x) < 0), end
+        slope, projected = _dot(torch.where(free, g, 0), d), _dot(g, end - x)
+        return (slope <= 0) & (projected < 0) & (projected <= share * slope), end
 
-    quasi_descends, quasi_end = descends(quasi)
+    # A step that the box cuts to little of its descent runs into a corner.
+    quasi_descends, quasi_end = descends(quasi, LEAST_SHARE)
     take_quasi = accepted & used & quasi_descends
     scale = (1 / torch.where(free, g, 0).abs().sum(1, dtype=torch.float64)).clamp(max=1).to(g.dtype)
     # A finite box bounds the first step by itself.
     scale = torch.where((high - low).isfinite().all(dim=1), 1, scale)
     steepest = -g * scale[:, None]
-    steepest_descends, steepest_end = descends(steepest)
+    steepest_descends, steepest_end = descends(steepest, 0.0)
     take_steepest = (accepted & ~take_quasi) | restarted
     _set(ct, Counter.COUNT, accepted & used & ~quasi_descends, 0)
     _set(rows.vector, Vector.DIRECTION, take_quasi, quasi)

@@ -49,6 +49,7 @@ class Scalar(IntEnum):
     YY_BEST = 7
     PG_BEST = 8
     C = 9
+    NORM = 10
 
 
 class Counter(IntEnum):

@@ -70,6 +70,7 @@ enum Scalar : int {
   yy_best,
   pg_best,
   c,                  // weight of the penalty
+  norm,               // |trial - x0| of the last evaluation
   scalars
 };
 enum Counter : int { status, phase, count, head, skips, trials, evaluations, iterations, counters };

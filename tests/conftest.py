@@ -1,0 +1,95 @@
+"""What all tests share: implementations to run, a seed, and memory that shows when nobody wrote it.
+
+Set ADVKIT_REQUIRE_NATIVE=1 where the compiled module has to be there: its absence then fails a test
+instead of leaving the native cases out.
+"""
+
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from advkit.ops import _dispatch, use_backend
+
+_native = _dispatch.native() if "cpu" in _dispatch.available_backends() else None
+_ISAS = _native.available_isas() if _native else []
+
+
+@contextmanager
+def _running(name):
+    if name == "reference":
+        with use_backend("reference"):
+            yield
+        return
+    before = _native.isa()
+    _native.select_isa(name)
+    try:
+        with use_backend("cpu"):
+            yield
+    finally:
+        _native.select_isa(before)
+
+
+@pytest.fixture(params=["reference", *_ISAS])
+def implementation(request):
+    """Run the test on the reference and on the kernels of each instruction set of this machine."""
+    with _running(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=_ISAS)
+def isa(request):
+    """Run the test on the kernels of each instruction set of this machine."""
+    with _running(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def threads():
+    """Return a context manager that sets the number of threads."""
+
+    @contextmanager
+    def use(count):
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    return use
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _poison(monkeypatch):
+    """Fill what advkit allocates without writing it: NaN, the least integer, or random bits."""
+    bits = torch.Generator().manual_seed(0)
+
+    def poisoned(allocate):
+        def call(*args, **kwargs):
+            out = allocate(*args, **kwargs)
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if caller.partition(".")[0] != "advkit" or type(out) is not torch.Tensor or out.is_meta:
+                return out
+            if out.is_floating_point():
+                return out.fill_(torch.nan)
+            if out.dtype == torch.bool:
+                return out.copy_(torch.randint(2, out.shape, generator=bits))
+            return out.fill_(torch.iinfo(out.dtype).min)
+
+        return call
+
+    monkeypatch.setattr(torch, "empty", poisoned(torch.empty))
+    monkeypatch.setattr(torch, "empty_like", poisoned(torch.empty_like))
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned(torch.Tensor.new_empty))
