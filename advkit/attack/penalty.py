@@ -216,6 +216,6 @@ class PenaltySearch:
 
 
 def _row_sum(values: Tensor) -> Tensor:
-    """Sum rows (b, n) so that the bits of each depend on that row alone, not on b or the threads."""
+    """Sum rows (b, n) so that the bits of each depend on that row alone, not on b or threads."""
     padded = torch.nn.functional.pad(values, (0, -values.shape[1] % 1024))
     return padded.view(len(values), padded.shape[1] // 1024, 1024).sum(-1).sum(-1)

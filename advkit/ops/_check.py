@@ -54,6 +54,10 @@ def check_tensor(
         )
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+    if value.is_neg():
+        raise ValueError(f"{name} must hold its values, not a lazy negation; use {name}.resolve_neg()")
+    if not torch.compiler.is_compiling() and not _in_memory(value):
+        raise ValueError(f"{name} must have its memory; its storage was resized or given back")
     # A silent copy here would hide a cost that the caller can avoid, and an out argument would not
     # be written.
     if value.dim() and value.shape[-1] > 1 and value.stride(-1) != 1:
@@ -61,6 +65,15 @@ def check_tensor(
             f"{name} must be contiguous in its last dimension; use {name}.contiguous()"
         )
     return value
+
+
+def _in_memory(value: Tensor) -> bool:
+    """Return whether the storage of a tensor still reaches to its last element."""
+    if value.device.type == "meta" or value.numel() == 0:
+        return True
+    last = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True))
+    end = (value.storage_offset() + last + 1) * value.element_size()
+    return end <= value.untyped_storage().nbytes()
 
 
 def check_vector(
@@ -93,6 +106,8 @@ def as_bound(name: str, value: float | Tensor, like: Tensor) -> Tensor:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
             raise TypeError(f"{name} must be a number or a tensor, got {value!r}")
         return torch.full((1, 1), float(value), dtype=like.dtype, device=like.device)
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
     if value.dim() > 2:
         raise ValueError(
             f"{name} must broadcast to {tuple(like.shape)}, got shape {tuple(value.shape)}"

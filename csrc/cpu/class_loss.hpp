@@ -51,15 +51,20 @@ void class_loss_row(const ClassLossParams<T>& p, int64_t row) {
 
   const bool entropy = p.kind == Loss::cross_entropy;
   const double b = entropy ? 1.0 : p.sharpness, kappa = entropy ? 0.0 : p.kappa;
+  // exp(b (z_k - top)), also where top is infinite.
+  const auto weight = [&](int64_t k) {
+    const double zk = static_cast<double>(z[k]);
+    return zk == top ? 1.0 : std::exp(b * (zk - top));
+  };
   double total = 0;
   for (int64_t k = 0; k < p.classes; ++k) {
-    if (k != y) total += std::exp(b * (static_cast<double>(z[k]) - top));
+    if (k != y) total += weight(k);
   }
   const double gap = b * (sign * (static_cast<double>(z[y]) - top - std::log(total) / b) + kappa);
   const double slope = sign * logistic(gap);
   p.loss[row] = static_cast<T>(softplus(gap) / b);
   for (int64_t k = 0; k < p.classes; ++k) {
-    d[k] = static_cast<T>(k == y ? slope : -slope * (std::exp(b * (static_cast<double>(z[k]) - top)) / total));
+    d[k] = static_cast<T>(k == y ? slope : -slope * (weight(k) / total));
   }
 }
 

@@ -1,6 +1,6 @@
 // A sweep: one pass over the values of one image, with the sums and maxima that the pass yields.
 //
-// The order of every addition is fixed by n alone, never by the number of threads: lanes of T within a run, runs in double
+// The order of every addition is fixed by n alone, never by the number of threads: lanes of T within a run, lanes of double
 // within a tile, tiles in order. So one image gives the same bits alone, in a batch, and on any number of threads.
 #pragma once
 
@@ -10,7 +10,7 @@
 namespace advkit {
 namespace {
 
-constexpr int64_t run_values = 512;     // added in lanes of T before they move to double
+constexpr int run_registers = 2;        // added in lanes of T before they move to lanes of double
 constexpr int64_t tile_values = 16384;  // the unit that threads share; smaller images stay on one thread
 
 inline int64_t tiles_of(int64_t n) { return (n + tile_values - 1) / tile_values; }
@@ -40,9 +40,12 @@ struct Crew {
 // stay in registers.
 template <class T, int Sums, int Maxima, class Body>
 [[gnu::noinline]] void sweep_tile(int64_t begin, int64_t end, double* sum, double* max, const Body body) {
+  // Two sets of lanes: an addition need not wait for the one before it.
+  constexpr int64_t run_values = 2 * run_registers * width<T>;
+  Wide<T> wide[Sums > 0 ? Sums : 1] = {};
+  Vec<T> most[Maxima > 0 ? Maxima : 1] = {};
   for (int64_t start = begin; start < end; start += run_values) {
     const int64_t stop = start + run_values < end ? start + run_values : end;
-    // Two sets of lanes: an addition need not wait for the one before it.
     Lanewise<T, Sums, Maxima> a, b;
     int64_t i = start;
     for (; i + 2 * width<T> <= stop; i += 2 * width<T>) {
@@ -54,11 +57,16 @@ template <class T, int Sums, int Maxima, class Body>
       i += width<T>;
     }
     if (i < stop) body(i, Part{static_cast<int>(stop - i)}, b);
-    for (int k = 0; k < Sums; ++k) sum[k] += sum_lanes<T>(a.sum[k]) + sum_lanes<T>(b.sum[k]);
-    for (int k = 0; k < Maxima; ++k) {
-      const double most = max_lanes<T>(larger<T>(a.max[k], b.max[k]));
-      max[k] = most > max[k] ? most : max[k];
+    for (int k = 0; k < Sums; ++k) {
+      wide[k].add(a.sum[k]);
+      wide[k].add(b.sum[k]);
     }
+    for (int k = 0; k < Maxima; ++k) most[k] = larger<T>(most[k], larger<T>(a.max[k], b.max[k]));
+  }
+  for (int k = 0; k < Sums; ++k) sum[k] += wide[k].total();
+  for (int k = 0; k < Maxima; ++k) {
+    const double value = max_lanes<T>(most[k]);
+    max[k] = value > max[k] ? value : max[k];
   }
 }
 

@@ -104,12 +104,33 @@ inline Vec<T> clamp(Vec<T> v, Vec<T> lo, Vec<T> hi) {
   v = choose<T>(v < lo, lo, v);
   return choose<T>(v > hi, hi, v);
 }
+
+// A sum in lanes of double, to which lanes of T are added.
 template <class T>
-inline double sum_lanes(Vec<T> v) {
-  double sum = 0;
-  for (int i = 0; i < width<T>; ++i) sum += static_cast<double>(v[i]);
-  return sum;
-}
+struct Wide;
+template <>
+struct Wide<double> {
+  Vec<double> part = {};
+  void add(Vec<double> v) { part += v; }
+  double total() const {
+    double sum = 0;
+    for (int i = 0; i < width<double>; ++i) sum += part[i];
+    return sum;
+  }
+};
+template <>
+struct Wide<float> {
+  typedef float half __attribute__((vector_size(ADVKIT_VECTOR_BYTES / 2)));
+  Wide<double> low, high;
+  void add(Vec<float> v) {
+    half h[2];
+    std::memcpy(h, &v, sizeof v);
+    low.add(__builtin_convertvector(h[0], Vec<double>));
+    high.add(__builtin_convertvector(h[1], Vec<double>));
+  }
+  double total() const { return low.total() + high.total(); }
+};
+
 template <class T>
 inline double max_lanes(Vec<T> v) {
   double most = 0;

@@ -233,12 +233,15 @@ def test_an_error_of_the_function_reaches_the_caller():
     assert torch.is_grad_enabled()
 
 
-def test_progress_counts_finished_problems(capsys):
+@pytest.mark.parametrize("tile", [None, 2], ids=["all-at-once", "one-by-one"])
+def test_progress_counts_finished_problems(tile, capsys):
     pytest.importorskip("rich", reason="the progress bar: advkit[cli]")
     problem = more_toraldo(7, 10, seed=6)
-    quiet = solve(problem, range(7), tile=2)
+    # The same problem seven times, or seven that end at different times.
+    rows = range(7) if tile else [0] * 7
+    quiet = solve(problem, rows, tile=tile)
     assert capsys.readouterr() == ("", "")
-    shown = solve(problem, range(7), tile=2, progress=True)
+    shown = solve(problem, rows, tile=tile, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "7/7" in err

@@ -201,7 +201,7 @@ def test_nan_or_inf_met_on_the_way_is_only_a_rejected_step(f, upper):
     reach_out = minimize(watched, start * 30, -upper, upper)
     assert sum(int(m.sum()) for m in met) > 0
     for found in (result, reach_out):
-        assert statuses(found) in ([Status.GRADIENT] * 2, [Status.RELATIVE_F] * 2)
+        assert set(statuses(found)) <= {Status.GRADIENT, Status.RELATIVE_F}
         assert torch.allclose(found.x, torch.ones(2, 3).double(), atol=1e-3)
         assert found.value.isfinite().all()
 

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from advkit.losses import LOSSES
 from advkit.ops import _dispatch
@@ -138,6 +139,7 @@ def compute(
     logits: Tensor, labels: Tensor, kind: str, targeted: bool, kappa: float, sharpness: float
 ) -> tuple[Tensor, Tensor]:
     """Serve ``torch.ops.advkit.class_loss``."""
+    _check(logits, labels, kind, kappa, sharpness)
     loss, dlogits = fake(logits, labels, kind, targeted, kappa, sharpness)
     _run(logits, labels, kind, targeted, kappa, sharpness, loss, dlogits)
     return loss, dlogits
@@ -159,6 +161,7 @@ def setup_context(
     ctx.mark_non_differentiable(dlogits)
 
 
+@once_differentiable
 def backward(
     ctx: torch.autograd.function.FunctionCtx, d_loss: Tensor, d_dlogits: Tensor
 ) -> tuple[Tensor | None, ...]:

@@ -141,6 +141,7 @@ def compute(
     x: Tensor, x0: Tensor, g_loss: Tensor, c: Tensor, lower: Tensor, upper: Tensor, norm: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Serve ``torch.ops.advkit.penalty``."""
+    lower, upper = _check(x, x0, g_loss, c, norm, lower, upper)
     value, gradient, free = fake(x, x0, g_loss, c, lower, upper, norm)
     _run(x, x0, g_loss, c, lower, upper, norm, value, gradient, free)
     return value, gradient, free

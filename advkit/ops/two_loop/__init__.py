@@ -89,6 +89,7 @@ def _run(
 
 def compute(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: Tensor) -> Tensor:
     """Serve ``torch.ops.advkit.two_loop``."""
+    _check(g, S, Y, head, count, free)
     direction = fake(g, S, Y, head, count, free)
     _run(g, S, Y, head, count, free, direction)
     return direction
