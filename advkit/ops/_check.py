@@ -54,10 +54,13 @@ def check_tensor(
         )
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
-    if value.is_neg():
-        raise ValueError(f"{name} must hold its values, not a lazy negation; use {name}.resolve_neg()")
-    if not torch.compiler.is_compiling() and not _in_memory(value):
-        raise ValueError(f"{name} must have its memory; its storage was resized or given back")
+    if not torch.compiler.is_compiling():  # which knows of neither
+        if value.is_neg():
+            raise ValueError(
+                f"{name} must hold its values, not a lazy negation; use {name}.resolve_neg()"
+            )
+        if not _in_memory(value):
+            raise ValueError(f"{name} must have its memory; its storage was resized or given back")
     # A silent copy here would hide a cost that the caller can avoid, and an out argument would not
     # be written.
     if value.dim() and value.shape[-1] > 1 and value.stride(-1) != 1:

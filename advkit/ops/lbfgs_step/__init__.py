@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advkit.ops import _dispatch
-from advkit.ops._check import check_tensor, check_vector
+from advkit.ops._check import as_bound, check_tensor, check_vector
 from advkit.ops.lbfgs_step import kernel_native, reference
 from advkit.ops.lbfgs_step.state import Counter, Options, Scalar, State, Status, Vector, init
 
@@ -51,21 +51,32 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor | None 
 def _check_state(state: State) -> None:
     """Guard against tensors of the state that were resized or replaced behind its back."""
     trial, history = state.trial, state.history
+    check_tensor("state.trial", trial, shape=(None, None))
     slots, n = trial.shape
+    check_tensor("state.history", history, shape=(slots, None, 2, None), like=trial)
     m, ld = history.shape[1], history.shape[3]
+    if m < 1 or ld < n:
+        raise ValueError(
+            f"state.history must have room for a pair, got shape {tuple(history.shape)}"
+        )
     penalised = 0 if state.norm == "none" else slots
-    for name, tensor, shape in (
-        ("trial", trial, (slots, n)),
-        ("vectors", state.vectors, (slots, len(Vector), ld)),
-        ("history", history, (slots, m, 2, ld)),
-        ("scalars", state.scalars, (slots, len(Scalar))),
-        ("counters", state.counters, (slots, len(Counter))),
-        ("x0", state.x0, (penalised, n)),
+    for name, tensor, shape, dtype in (
+        ("trial", trial, (slots, n), trial.dtype),
+        ("vectors", state.vectors, (slots, len(Vector), ld), trial.dtype),
+        ("history", history, (slots, m, 2, ld), trial.dtype),
+        ("scalars", state.scalars, (slots, len(Scalar)), torch.float64),
+        ("counters", state.counters, (slots, len(Counter)), torch.int32),
+        ("x0", state.x0, (penalised, n), trial.dtype),
     ):
-        if tensor.shape != shape or not tensor.is_contiguous() or ld < n:
+        check_tensor(f"state.{name}", tensor, shape=shape, like=trial, dtype=dtype)
+        if not tensor.is_contiguous():
             raise ValueError(
                 f"state.{name} must be contiguous of shape {shape}; make the state with init()"
             )
+    for name, bound in (("lower", state.lower), ("upper", state.upper)):
+        if not isinstance(bound, Tensor) or bound.dim() != 2:
+            raise ValueError(f"state.{name} must have shape (1 or {slots}, 1 or {n})")
+        as_bound(f"state.{name}", bound, trial)
 
 
 def _run(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
