@@ -95,6 +95,7 @@ class PenaltySearch:
                 done = self._begin(slots, index, evaluation, first)
             lbfgs_step(slots.state, evaluation.loss, evaluation.gradient, slots.active)
             self._note(slots, x, evaluation)
+            self.distance[index[done]] = torch.inf  # an original is not an adversarial point found
             stopped = slots.stopped() & ~done
             done |= self.forwards[index] >= self._budget
             if stopped.any():
@@ -148,7 +149,6 @@ class PenaltySearch:
         done = (first & evaluation.fooled) | broken
         self.status[index[first & evaluation.fooled]] = AttackStatus.ALREADY_ADVERSARIAL
         self.status[index[broken]] = AttackStatus.NON_FINITE
-        self.distance[index[done]] = torch.inf
         # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of
         # the loss's.
         g = evaluation.gradient.double()

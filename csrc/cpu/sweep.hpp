@@ -45,7 +45,7 @@ template <class T, int Sums, int Maxima, class Body>
 [[gnu::noinline]] void sweep_tile(int64_t begin, int64_t end, double* sum, double* max, const Body body) {
   // Two sets of lanes: an addition need not wait for the one before it.
   constexpr int64_t run_values = 2 * run_registers<T> * width<T>;
-  Wide<T> wide[Sums > 0 ? Sums : 1] = {};
+  Wide<T> wide_a[Sums > 0 ? Sums : 1] = {}, wide_b[Sums > 0 ? Sums : 1] = {};
   Vec<T> most[Maxima > 0 ? Maxima : 1] = {};
   for (int64_t start = begin; start < end; start += run_values) {
     const int64_t stop = start + run_values < end ? start + run_values : end;
@@ -61,12 +61,12 @@ template <class T, int Sums, int Maxima, class Body>
     }
     if (i < stop) body(i, Part{static_cast<int>(stop - i)}, b);
     for (int k = 0; k < Sums; ++k) {
-      wide[k].add(a.sum[k]);
-      wide[k].add(b.sum[k]);
+      wide_a[k].add(a.sum[k]);
+      wide_b[k].add(b.sum[k]);
     }
     for (int k = 0; k < Maxima; ++k) most[k] = larger<T>(most[k], larger<T>(a.max[k], b.max[k]));
   }
-  for (int k = 0; k < Sums; ++k) sum[k] += wide[k].total();
+  for (int k = 0; k < Sums; ++k) sum[k] += wide_a[k].total() + wide_b[k].total();
   for (int k = 0; k < Maxima; ++k) {
     const double value = max_lanes<T>(most[k]);
     max[k] = value > max[k] ? value : max[k];
