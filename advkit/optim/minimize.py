@@ -118,8 +118,11 @@ def minimize(
         raise ValueError("lower must be at most upper everywhere, and neither may be nan")
     if (low == torch.inf).any() or (high == -torch.inf).any():
         raise ValueError("lower must be less than inf, and upper more than -inf")
-    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
-        raise ValueError(f"tile must be an integer of at least 1, got {tile!r}")
+    for name, count in (("history", history), ("tile", tile)):
+        if name == "tile" and count is None:
+            continue
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
     n = start.shape[1]
     size = min(rows, tile) if tile else default_tile(rows, n, history, start.element_size())
 
@@ -129,8 +132,13 @@ def minimize(
     def these(bound: Tensor, index: Tensor) -> Tensor | None:
         return None if len(bound) == 1 else bound[index]
 
-    out = _empty_result(start.clamp(low, high))
-    with use_backend(backend), torch.no_grad(), progress_bar(progress, "minimize", rows) as advance:
+    with (
+        use_backend(backend),
+        torch.inference_mode(False),  # else value_and_grad could not differentiate x
+        torch.no_grad(),
+        progress_bar(progress, "minimize", rows) as advance,
+    ):
+        out = _empty_result(start.clamp(low, high))
         slots = Tile(
             init(
                 start[:size], lower=first(low), upper=first(high), history=history, options=options

@@ -58,6 +58,7 @@ BAD = {
     "gradient-text": (X0, {"gradient_tolerance": "small"}, ValueError, "gradient_tolerance"),
     "relative-nan": (X0, {"relative_tolerance": math.nan}, ValueError, "relative_tolerance"),
     "stagnation-nan": (X0, {"stagnation_tolerance": math.nan}, ValueError, "stagnation_tolerance"),
+    "history-text": (X0, {"history": "a"}, ValueError, "history must be an integer.*got 'a'"),
     "tile-0": (X0, {"tile": 0}, ValueError, "tile must be an integer of at least 1, got 0"),
     "tile-float": (X0, {"tile": 2.0}, ValueError, "tile.*got 2.0"),
     "tile-flag": (X0, {"tile": True}, ValueError, "tile.*got True"),
@@ -142,3 +143,17 @@ def test_a_block_that_chooses_a_backend_reaches_into_minimize(monkeypatch):
     with use_backend("reference"):
         minimize(bowl, X0)
     minimize(bowl, X0, backend="reference")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_a_function_that_differentiates_works_in_every_mode_of_the_caller(mode):
+    def half_distance_to_two(x):
+        x = x.requires_grad_()
+        value = (x - 2).square().sum(1) / 2
+        return value, torch.autograd.grad(value.sum(), x)[0]
+
+    with mode():
+        result = minimize(half_distance_to_two, torch.zeros(3, 4), 0.0, 1.0)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    assert not result.x.is_inference()
+    assert (result.x == 1).all()

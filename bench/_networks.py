@@ -1,0 +1,211 @@
+"""The networks that attacks are compared on, trained here on Fashion-MNIST and cached.
+
+advkit's attacks were tuned on some of them (`TUNED_ON`); the others (`HELD_OUT`) differ in their
+activations and in their training, and no choice was made on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advkit import data, models
+from advkit._files import replacing
+from advkit.models.cache import cache_folder
+
+# Part of every recipe: raise it when the code below changes what the same recipe gives.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    layers : str
+        Key of `LAYERS`.
+    epochs : int
+        Times to go through the 60,000 images.
+    batch_size : int
+        Images per step.
+    learning_rate : float
+        First step length of Adam; falls to 0 along half a cosine.
+    decay : float
+        Adam's weight decay.
+    smoothing : float
+        Label smoothing.
+    radius : float
+        L2 radius of the perturbations (5 steps of projected gradient ascent from a random start)
+        that it is trained on; 0 for plain training.
+    """
+
+    layers: str
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    decay: float = 1e-6
+    smoothing: float = 0.0
+    radius: float = 0.0
+
+
+def _perceptron(activation: type[nn.Module]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 100),
+        activation(),
+        nn.Linear(100, 100),
+        activation(),
+        nn.Linear(100, 10),
+    )
+
+
+def _relu_convolutions() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 100),
+        nn.ReLU(),
+        nn.Linear(100, 10),
+    )
+
+
+def _gelu_convolutions() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, padding=2, stride=2),
+        nn.BatchNorm2d(16),
+        nn.GELU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.GELU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(32, 48, 3, padding=1),
+        nn.GELU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48 * 4, 10),
+    )
+
+
+LAYERS: dict[str, Callable[[], nn.Sequential]] = {
+    "relu-mlp": lambda: _perceptron(nn.ReLU),
+    "tanh-mlp": lambda: _perceptron(nn.Tanh),
+    "relu-cnn": _relu_convolutions,
+    "gelu-cnn": _gelu_convolutions,
+}
+RECIPES = {
+    "relu-mlp": Recipe("relu-mlp"),
+    "relu-cnn": Recipe("relu-cnn", epochs=6),
+    "relu-cnn-adversarial": Recipe("relu-cnn", epochs=4, radius=1.5),
+    "gelu-cnn": Recipe("gelu-cnn", epochs=6, smoothing=0.1, decay=1e-4),
+    "tanh-mlp-adversarial": Recipe("tanh-mlp", radius=1.0, decay=1e-5),
+}
+TUNED_ON = ("fc100-100-10", "relu-mlp", "relu-cnn", "relu-cnn-adversarial")
+HELD_OUT = ("fc10", "gelu-cnn", "tanh-mlp-adversarial")
+
+
+def network(name: str) -> nn.Module:
+    """Return a trained network: eval mode, frozen parameters, images (B, 1, 28, 28) to logits.
+
+    Parameters
+    ----------
+    name : str
+        In `TUNED_ON` or `HELD_OUT`.
+    """
+    if name in RECIPES:
+        model = _trained(name, RECIPES[name])
+    else:
+        model = models.trained(name, "fashion-mnist").model
+    return model.eval().requires_grad_(False)
+
+
+def _trained(name: str, recipe: Recipe) -> nn.Module:
+    text = json.dumps({**asdict(recipe), "version": VERSION}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = cache_folder() / f"bench-{name}.{digest}.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LAYERS[recipe.layers]()
+        if path.exists():
+            model.load_state_dict(load_file(path))
+            return model
+        _train(model, recipe, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(model.state_dict(), temporary, metadata={"recipe": text})
+    return model
+
+
+def _train(model: nn.Module, recipe: Recipe, name: str) -> None:
+    images, labels = (
+        getattr(data.load("fashion-mnist", "train"), key) for key in ("images", "labels")
+    )
+    images = images.view(-1, 1, 28, 28)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.decay
+    )
+    steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    start = time.perf_counter()
+    for epoch in range(recipe.epochs):
+        for rows in torch.randperm(len(images)).split(recipe.batch_size):
+            x, y = images[rows], labels[rows]
+            if recipe.radius:
+                model.eval()
+                x = _ascended(model, x, y, recipe.radius)
+            model.train()
+            loss = F.cross_entropy(model(x), y, label_smoothing=recipe.smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        print(f"{name}: epoch {epoch + 1}, loss {loss:.3f}, {time.perf_counter() - start:.0f} s")
+    model.eval()
+
+
+def _ascended(model: nn.Module, x: Tensor, y: Tensor, radius: float, steps: int = 5) -> Tensor:
+    """Return x + r with |r|_2 <= radius and a larger loss."""
+
+    def length(v: Tensor) -> Tensor:
+        return v.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+
+    r = torch.randn_like(x)
+    r *= radius * torch.rand(len(x), 1, 1, 1) / length(r)
+    for _ in range(steps):
+        point = (x + r).requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(model(point), y, reduction="sum"), point)
+        r = r + 2.5 * radius / steps * g / length(g)
+        r *= (radius / length(r)).clamp(max=1)
+        r = (x + r).clamp(0, 1) - x
+    return r + x
+
+
+def main() -> None:
+    """Train whatever is not in the cache, and print the errors on the test images."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    test = data.load("fashion-mnist", "test")
+    for name in TUNED_ON + HELD_OUT:
+        model = network(name)
+        wrong = model(test.images.view(-1, 1, 28, 28)).argmax(1) != test.labels
+        print(f"{name}: test error {100 * wrong.float().mean():.2f} %")
+
+
+if __name__ == "__main__":
+    main()
