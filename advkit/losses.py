@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["LOSSES", "Loss"]
+__all__ = ["LOSSES", "Loss", "dlr"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,35 @@ LOSSES: dict[str, Loss] = {
         Loss("smooth_margin", 2, value_and_slope=_smooth_margin, rival=_smooth_largest),
     )
 }
+
+
+def dlr(targeted: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the difference-of-logits ratio (Croce & Hein 2020, section 4) as a loss of its own.
+
+    The margin by which the network is not fooled, over the distance of the largest logit to the
+    third largest (targeted: to the mean of the third and fourth): neither shift nor scale of the
+    logits changes it.
+
+    Parameters
+    ----------
+    targeted : bool
+        Whether the labels are to be reached, not left.
+
+    Returns
+    -------
+    callable
+        Logits (B, K), labels (B,) -> (B,); negative where the network is fooled. K must be at least
+        3, targeted 4.
+    """
+    needed = 4 if targeted else 3
+
+    def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+        if logits.shape[1] < needed:
+            raise ValueError(f'loss "dlr" needs at least {needed} classes, got {logits.shape[1]}')
+        own = logits.gather(1, labels[:, None])[:, 0]
+        rival = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+        ranked = logits.topk(needed, dim=1).values
+        spread = ranked[:, 0] - (ranked[:, 2] if not targeted else ranked[:, 2:].mean(1))
+        return (rival - own if targeted else own - rival) / spread.clamp(min=1e-12)
+
+    return dlr

@@ -3,30 +3,89 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_images", "check_labels", "check_range"]
+__all__ = [
+    "check_bounds",
+    "check_choices",
+    "check_count",
+    "check_images",
+    "check_labels",
+    "check_mask",
+    "check_number",
+    "check_starts",
+    "check_stop_distance",
+]
 
 
-def check_range(lower: object, upper: object) -> tuple[float, float]:
-    """Return the box as floats; lower < upper, both finite."""
+def check_choices(name: str, value: object, choices: Collection[str], of: str = "") -> None:
+    """Raise an error that lists the choices unless `value` is one of them."""
+    if not isinstance(value, str) or value not in choices:
+        known = ", ".join(choices)
+        raise ValueError(f"{name} must be one of {known}{of and ' with ' + of}, got {value!r}")
+
+
+def check_number(name: str, value: object, *, least: float) -> None:
+    """Raise unless `value` is a finite number of at least `least`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value >= least):  # type: ignore[arg-type, operator]
+        raise ValueError(f"{name} must be finite and at least {least}, got {value!r}")
+
+
+def check_count(name: str, value: object, *, least: int) -> None:
+    """Raise unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_bounds(lower: object, upper: object, x: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the box (1 or B, 1 or n): finite, lower < upper if both are numbers, else <=."""
+    numbers = []
     for name, value in (("lower", lower), ("upper", upper)):
+        if isinstance(value, Tensor):
+            continue
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
             or not math.isfinite(value)
         ):
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
-    low, high = float(lower), float(upper)  # type: ignore[arg-type]
-    if not low < high:
-        raise ValueError(f"lower must be less than upper, got {low} and {high}")
+            raise ValueError(f"{name} must be a finite number or a tensor, got {value!r}")
+        numbers.append(float(value))
+    if len(numbers) == 2 and not numbers[0] < numbers[1]:
+        raise ValueError(f"lower must be less than upper, got {numbers[0]} and {numbers[1]}")
+    low, high = _rows("lower", lower, x, flat), _rows("upper", upper, x, flat)
+    for name, bound in (("lower", low), ("upper", high)):
+        if not bound.isfinite().all():
+            raise ValueError(f"{name} must be finite, got nan or inf")
+    if (low > high).any():
+        raise ValueError("lower must be at most upper everywhere")
     return low, high
 
 
-def check_images(x: object, lower: float, upper: float) -> None:
-    """Raise unless x is a batch of finite images inside the box."""
+def _rows(name: str, value: object, x: Tensor, flat: Tensor) -> Tensor:
+    """Bring a number or a tensor that broadcasts to x to its rows (1 or B, 1 or n)."""
+    if not isinstance(value, Tensor):
+        return torch.full((1, 1), float(value), dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
+    if value.dtype != x.dtype and value.dtype != torch.bool:
+        raise TypeError(f"{name} must have x's dtype {x.dtype}, got {value.dtype}")
+    if value.device != x.device:
+        raise ValueError(f"{name} must be on {x.device}, where x is, got {value.device}")
+    try:
+        full = value.detach().expand(x.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must broadcast to x's shape {tuple(x.shape)}, got {tuple(value.shape)}"
+        ) from None
+    shared = value.dim() < x.dim() or value.shape[0] == 1
+    rows = full[:1] if shared else full
+    return rows.reshape(len(rows), flat.shape[1]).contiguous()
+
+
+def check_images(x: object, lower: object, upper: object) -> tuple[Tensor, Tensor, Tensor]:
+    """Raise unless x is a batch of finite images inside the box; return the box and the rows."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor of images (B, *shape), got {type(x).__name__}")
     if x.dtype not in (torch.float32, torch.float64):
@@ -38,20 +97,65 @@ def check_images(x: object, lower: float, upper: float) -> None:
         )
     if x[:1].numel() == 0 and (len(x) or 0 in x.shape[1:]):
         raise ValueError(f"x has images without any values: shape {tuple(x.shape)}")
-    if len(x) == 0:
-        return
-    rows = x.detach().reshape(len(x), -1)
-    bad = ~rows.isfinite().all(1)
+    flat = x.detach().reshape(len(x), x.shape[1:].numel())
+    low, high = check_bounds(lower, upper, x, flat)
+    bad = ~flat.isfinite().all(1)
     if bad.any():
         raise ValueError(f"x must be finite, but image {int(bad.nonzero()[0])} holds nan or inf")
-    least, most = rows.min(), rows.max()
-    if least < lower or most > upper:
-        outside = ((rows < lower) | (rows > upper)).any(1)
+    outside = ((flat < low) | (flat > high)).any(1)
+    if outside.any():
+        where = "the box of lower and upper"
+        if not isinstance(lower, Tensor) and not isinstance(upper, Tensor):
+            where = f"the box [{lower:g}, {upper:g}]"
         raise ValueError(
-            f"x must lie in the box [{lower:g}, {upper:g}], but image {int(outside.nonzero()[0])} "
-            f"does not: x ranges from {float(least):g} to {float(most):g}; scale x, or give lower "
-            "and upper"
+            f"x must lie in {where}, but image {int(outside.nonzero()[0])} does not: x ranges from "
+            f"{float(flat.min()):g} to {float(flat.max()):g}; scale x, or give lower and upper"
         )
+    return low, high, flat
+
+
+def check_mask(
+    mask: object, x: Tensor, flat: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the box that leaves values outside of the mask where they are."""
+    if mask is None:
+        return low, high
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a tensor of torch.bool, got {got}")
+    rows = _rows("mask", mask, x, flat)
+    return torch.where(rows, low, flat), torch.where(rows, high, flat)
+
+
+def check_starts(starts: object, x: Tensor) -> Tensor | None:
+    """Return the starting points as rows (B, n); they are moved into the box later."""
+    if starts is None:
+        return None
+    if not isinstance(starts, Tensor) or starts.shape != x.shape or starts.dtype != x.dtype:
+        got = f"{tuple(starts.shape)}, {starts.dtype}" if isinstance(starts, Tensor) else starts
+        raise ValueError(
+            f"starting_points must be a tensor like x, {tuple(x.shape)}, {x.dtype}, got {got}"
+        )
+    if starts.device != x.device or not starts.isfinite().all():
+        raise ValueError(f"starting_points must be finite and on {x.device}, where x is")
+    return starts.detach().reshape(len(x), x.shape[1:].numel()).clone()
+
+
+def check_stop_distance(value: object, x: Tensor) -> Tensor | None:
+    """Return the stop distances (B,) of float64."""
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        if value.shape != x.shape[:1] or not value.is_floating_point() or value.device != x.device:
+            raise ValueError(
+                f"stop_distance must be a number or a floating tensor ({len(x)},) on {x.device}, "
+                f"got {tuple(value.shape)}, {value.dtype} on {value.device}"
+            )
+        if not (value >= 0).all():
+            raise ValueError("stop_distance must be at least 0 for every image")
+        return value.detach().double()
+    check_number("stop_distance", value, least=0)
+    return torch.full((len(x),), float(value), dtype=torch.float64, device=x.device)  # type: ignore[arg-type]
 
 
 def check_labels(labels: object, x: Tensor) -> None:

@@ -1,27 +1,41 @@
-"""The L-BFGS attack of Szegedy et al. 2013, each image with its own solver and its own c."""
+"""Smallest perturbations by L-BFGS (Szegedy et al. 2013), each image with its own solver."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from advkit._progress import progress_bar
-from advkit.attack._input import check_images, check_labels, check_range
-from advkit.attack.objective import Model, Objective
+from advkit.attack._input import (
+    check_choices,
+    check_count,
+    check_images,
+    check_labels,
+    check_mask,
+    check_number,
+    check_starts,
+    check_stop_distance,
+)
+from advkit.attack.augmented import AugmentedSearch
+from advkit.attack.objective import CustomLoss, Model, Objective
 from advkit.attack.penalty import PenaltySearch
+from advkit.attack.radius import RadiusSearch
 from advkit.attack.result import AttackResult
-from advkit.losses import LOSSES
-from advkit.norms import NORMS
+from advkit.attack.rounding import ROUNDING_PASSES, Grid
+from advkit.attack.search import Search
+from advkit.losses import LOSSES, dlr
 from advkit.ops import use_backend
-from advkit.ops._check import check_choice
 from advkit.optim.tiles import default_tile
 
 __all__ = ["METHODS", "lbfgs"]
 
-METHODS = ("penalty",)
+# Of each method: its norms and losses, the defaults first, and its number of pairs.
+METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
+    "augmented": (("l2", "l1", "linf"), ("margin", "dlr"), 6),
+    "penalty": (("l2sq", "l2", "l1"), (*LOSSES, "dlr"), 10),
+}
 
 
 def lbfgs(
@@ -30,25 +44,38 @@ def lbfgs(
     labels: Tensor,
     targeted: bool = False,
     *,
-    norm: str = "l2sq",
-    loss: str = "cross_entropy",
+    norm: str | None = None,
+    loss: str | CustomLoss | None = None,
     kappa: float = 0.0,
-    method: str = "penalty",
+    method: str = "augmented",
     max_evaluations: int = 200,
-    history: int = 10,
-    lower: float = 0.0,
-    upper: float = 1.0,
+    history: int | None = None,
+    lower: float | Tensor = 0.0,
+    upper: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+    starting_points: Tensor | None = None,
+    stop_distance: float | Tensor | None = None,
+    levels: int | None = None,
+    trajectory: bool = False,
+    seed: int = 0,
     progress: bool = False,
     tile: int | None = None,
     backend: str | None = None,
 ) -> AttackResult:
     """Find for each image the smallest perturbation that changes the network's answer.
 
+    ``method="augmented"`` looks for the shortest r with margin(x + r) <= 0 by augmented
+    Lagrangians (L-infinity: by the radius of a box), from many starts and towards many classes, as
+    far as `max_evaluations` goes. A larger budget goes on where a smaller one ended and never gives
+    a longer r, where the network's outputs do not depend on the batch.
+
     ``method="penalty"`` is the paper's (section 4.1): minimise ``c |r| + loss_f(x + r)`` with x + r
-    in the box by L-BFGS, and search for the largest c whose minimiser still fools the network. (The
-    paper asks for the smallest; with c on the norm, as it prints the objective, the smallest
-    perturbation belongs to the largest.) Each image has its own c, history, line search and stop;
-    the best point over all its evaluations is returned.
+    in the box, and search for the largest c whose minimiser still fools the network. (The paper
+    asks for the smallest; with c on the norm, as it prints the objective, the smallest perturbation
+    belongs to the largest.)
+
+    Either way each image has its own solver, line search, c and stop; the best point over all its
+    evaluations is returned, and none of its digits depends on the other images.
 
     Parameters
     ----------
@@ -62,22 +89,39 @@ def lbfgs(
         The classes to leave; with ``targeted=True`` the classes to reach.
     targeted : bool
         Which of the two.
-    norm : {"l2sq", "l2", "l1"}
-        Penalty: the squared L2 norm (as everybody reads the paper), its literal unsquared |r|, or
-        L1.
-    loss : {"cross_entropy", "margin", "smooth_margin"}
-        loss_f, see `advkit.ops.class_loss`.
+    norm : str, optional
+        augmented: "l2" (default), "l1" or "linf". penalty: "l2sq" (default: the squared L2 norm, as
+        everybody reads the paper), "l2" (its literal unsquared norm) or "l1".
+    loss : str or callable, optional
+        augmented: the constraint, which must not be positive where the network is fooled: "margin"
+        (default) or "dlr" (Croce & Hein 2020). penalty: loss_f, "cross_entropy" (default),
+        "margin", "smooth_margin" (see `advkit.ops.class_loss`) or "dlr". Or a function of logits
+        (b, K) and labels (b,) that returns one value per image, small or negative where the attack
+        has succeeded.
     kappa : float
         Confidence: the network counts as fooled when the logits' margin is at least this.
-    method : {"penalty"}
+    method : {"augmented", "penalty"}
         See above.
     max_evaluations : int
-        Of each image, at least 2: each is one forward and one backward pass, but for the last,
-        which is the forward pass that verifies the result.
-    history : int
-        Number of L-BFGS pairs m.
-    lower, upper : float
-        The box of the pixels.
+        Of each image, at least 2: k means at most 2 k passes through the network, forward or
+        backward, the forward pass that verifies the result included.
+    history : int, optional
+        Number of L-BFGS pairs m; by default 6 for augmented, 10 for penalty.
+    lower, upper : float or Tensor
+        The box of the values; tensors broadcast to x.
+    mask : Tensor of bool, optional
+        Only the values where it is True may change; broadcasts to x.
+    starting_points : Tensor (B, *shape), optional
+        Points to start from too, adversarial or not (augmented only).
+    stop_distance : float or Tensor (B,), optional
+        An image is finished once a point at most this far away is found.
+    levels : int, optional
+        The adversarial images take these many values from `lower` to `upper` only (256: 8 bits),
+        and fool the network as such. Takes 7 passes of the budget.
+    trajectory : bool
+        Record every evaluation in the result's `trajectory`.
+    seed : int
+        Of the restarts (augmented), which are drawn for each image from its values and this.
     progress : bool
         Show a bar of finished images (needs rich).
     tile : int, optional
@@ -95,54 +139,80 @@ def lbfgs(
     TypeError, ValueError
         For bad arguments, or if the model returns the wrong shape; the message names what.
     """
-    lower, upper = check_range(lower, upper)
-    check_images(x, lower, upper)
-    check_labels(labels, x)
-    check_choice("norm", norm, [name for name in NORMS if name != "none"])
-    check_choice("loss", loss, LOSSES)
-    check_choice("method", method, METHODS)
+    check_choices("method", method, METHODS)
+    norms, losses, pairs = METHODS[method]
+    norm, loss = norm or norms[0], loss or losses[0]
+    check_choices("norm", norm, norms, f'method="{method}"')
+    if not callable(loss):
+        check_choices("loss", loss, losses, f'method="{method}"')
     if not callable(model):
         raise TypeError(f"model must be callable, got {type(model).__name__}")
-    if not isinstance(targeted, bool):
-        raise TypeError(f"targeted must be True or False, got {targeted!r}")
-    number = isinstance(kappa, (int, float)) and not isinstance(kappa, bool)
-    if not (number and math.isfinite(kappa) and kappa >= 0):
-        raise ValueError(f"kappa must be finite and at least 0, got {kappa!r}")
-    counts = {"max_evaluations": (max_evaluations, 2), "history": (history, 1)}
+    for name, flag in (("targeted", targeted), ("trajectory", trajectory)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} must be True or False, got {flag!r}")
+    check_number("kappa", kappa, least=0)
+    history = pairs if history is None else history
+    least = 2 if levels is None else 2 + (ROUNDING_PASSES + 1) // 2
+    check_count("max_evaluations", max_evaluations, least=least)
+    check_count("history", history, least=1)
+    check_count("seed", seed, least=0)
     if tile is not None:
-        counts["tile"] = (tile, 1)
-    for name, (value, least) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        check_count("tile", tile, least=1)
+    low, high, flat = check_images(x, lower, upper)
+    check_labels(labels, x)
+    grid = None
+    if levels is not None:
+        check_count("levels", levels, least=2)
+        grid = Grid(float(low.min()), float(high.max() - low.min()) / (levels - 1))
+    low, high = check_mask(mask, x, flat, low, high)
+    if starting_points is not None and method == "penalty":
+        raise ValueError('starting_points need method="augmented"')
     settings: dict[str, Any] = {
         "attack": "lbfgs",
         "method": method,
         "targeted": targeted,
         "norm": norm,
-        "loss": loss,
+        "loss": getattr(loss, "__name__", type(loss).__name__) if callable(loss) else loss,
         "kappa": kappa,
         "max_evaluations": max_evaluations,
         "history": history,
-        "lower": lower,
-        "upper": upper,
+        "lower": "tensor" if isinstance(lower, Tensor) else lower,
+        "upper": "tensor" if isinstance(upper, Tensor) else upper,
+        "mask": mask is not None,
+        "starting_points": starting_points is not None,
+        "stop_distance": "tensor" if isinstance(stop_distance, Tensor) else stop_distance,
+        "levels": levels,
+        "seed": seed,
     }
-    shape = x.shape[1:]
     with torch.inference_mode(False), torch.no_grad(), use_backend(backend):
-        flat = x.detach().reshape(len(x), shape.numel()).clone()
-        targets = labels.detach().clone()
-        objective = Objective(model, shape, loss=loss, targeted=targeted, kappa=kappa)
-        size = tile or default_tile(len(x), flat.shape[1], history, flat.element_size())
-        search = PenaltySearch(
-            objective,
-            flat,
-            targets,
-            norm=norm,
-            lower=lower,
-            upper=upper,
-            history=history,
-            max_evaluations=max_evaluations,
+        flat, low, high = flat.clone(), low.clone(), high.clone()
+        by_rival = loss == "margin" and not targeted
+        objective = Objective(
+            model,
+            x.shape[1:],
+            loss=dlr(targeted) if loss == "dlr" else loss,
+            targeted=targeted,
+            kappa=kappa,
         )
+        shared: dict[str, Any] = {
+            "norm": norm,
+            "lower": low,
+            "upper": high,
+            "history": history,
+            "max_evaluations": max_evaluations,
+            "stop_distance": check_stop_distance(stop_distance, x),
+            "grid": grid,
+            "trajectory": trajectory,
+        }
+        if method == "augmented":
+            starts = check_starts(starting_points, x)
+            shared |= {"rivals": by_rival, "starts": starts, "seed": seed}
+        kind: type[Search] = AugmentedSearch if norm != "linf" else RadiusSearch
+        search = (PenaltySearch if method == "penalty" else kind)(
+            objective, flat, labels.detach().clone(), **shared
+        )
+        size = tile or default_tile(len(x), flat.shape[1], history, flat.element_size())
         with objective.evaluating(), progress_bar(progress, "attack", len(x)) as advance:
             search.run(min(size, len(x)), advance)
             search.verify(size)
-        return search.result(shape, settings)
+        return search.result(x.shape[1:], settings)

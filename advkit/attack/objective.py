@@ -17,6 +17,10 @@ from advkit.ops.class_loss import class_loss_out
 __all__ = ["Evaluation", "Objective"]
 
 Model = Callable[[Tensor], Tensor]
+# Logits (b, K), labels (b,) -> loss (b,).
+CustomLoss = Callable[[Tensor, Tensor], Tensor]
+# The same -> loss and its gradient by the logits.
+Head = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,18 @@ class Evaluation:
         kappa or more.
     surely : Tensor (b,) of bool
         Whether it is by more than rounding can undo in another batch.
+    margin : Tensor (b,)
+        By how much, beyond kappa.
+    logits : Tensor (b, K)
+        In the images' dtype.
     """
 
     loss: Tensor
     gradient: Tensor
     fooled: Tensor
     surely: Tensor
+    margin: Tensor
+    logits: Tensor
 
 
 class Objective:
@@ -51,8 +61,8 @@ class Objective:
         Images (b, *shape) -> logits (b, K).
     shape : torch.Size
         Of one image.
-    loss : str
-        Key of `advkit.losses.LOSSES`.
+    loss : str or callable
+        Key of `advkit.losses.LOSSES`, or logits (b, K), labels (b,) -> (b,).
     targeted : bool
         Whether to reach the labels or to leave them.
     kappa : float
@@ -60,7 +70,13 @@ class Objective:
     """
 
     def __init__(
-        self, model: Model, shape: torch.Size, *, loss: str, targeted: bool, kappa: float
+        self,
+        model: Model,
+        shape: torch.Size,
+        *,
+        loss: str | CustomLoss,
+        targeted: bool,
+        kappa: float,
     ) -> None:
         self._model, self._shape = model, shape
         self._loss, self._targeted, self._kappa = loss, targeted, kappa
@@ -83,24 +99,75 @@ class Objective:
                 module.training = mode
 
     def __call__(self, x: Tensor, labels: Tensor) -> Evaluation:
-        """Evaluate loss, gradient and margin of x (b, n), once forward and once backward."""
-        with torch.inference_mode(False), torch.enable_grad():
-            images = x.view(-1, *self._shape).requires_grad_()
-            # A copy within the graph: a network may begin with an operation in place.
-            output = self._model(images.clone())
-            logits = self._check(output, len(x), x.device, labels)
-            loss = logits.new_empty(len(x), dtype=x.dtype)
-            dlogits = logits.new_empty(logits.shape, dtype=x.dtype)
-            detached = logits.detach().to(x.dtype).contiguous()
+        """Evaluate loss_f at x (b, n): one forward and one backward pass."""
+        if not isinstance(self._loss, str):
+            return self._evaluate(x, labels, self._custom)
+
+        kind = self._loss
+
+        def head(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            loss, dlogits = logits.new_empty(len(logits)), torch.empty_like(logits)
             class_loss_out(
-                detached,
+                logits,
                 labels,
-                kind=self._loss,
+                kind=kind,
                 targeted=self._targeted,
                 kappa=self._kappa,
                 loss=loss,
                 dlogits=dlogits,
             )
+            return loss, dlogits
+
+        return self._evaluate(x, labels, head)
+
+    def constraint(self, x: Tensor, labels: Tensor, rivals: Tensor) -> Evaluation:
+        """Evaluate what must not be positive for the attack to succeed, as the evaluation's loss.
+
+        The margin by which the network is not fooled yet, plus kappa: z_label - z_rival, with the
+        largest of the other logits where `rivals` (b,) is negative; turned round when targeted. A loss of the user's is taken as it is.
+        """
+        if not isinstance(self._loss, str):
+            return self._evaluate(x, labels, self._custom)
+
+        def head(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            own = logits.gather(1, labels[:, None])[:, 0]
+            others = logits.scatter(1, labels[:, None], -torch.inf)
+            rival = torch.where(rivals < 0, others.argmax(1), rivals)
+            sign = -1.0 if self._targeted else 1.0
+            difference = sign * (own - logits.gather(1, rival[:, None])[:, 0])
+            dlogits = torch.zeros_like(logits)
+            dlogits.scatter_(1, labels[:, None], sign).scatter_(1, rival[:, None], -sign)
+            return difference + self._kappa, dlogits
+
+        return self._evaluate(x, labels, head)
+
+    def _custom(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate a loss of the user's and its gradient by the logits."""
+        assert not isinstance(self._loss, str)
+        logits = logits.clone().requires_grad_()
+        loss = self._loss(logits, labels)
+        if not isinstance(loss, Tensor) or loss.shape != labels.shape:
+            got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(
+                f"loss must return one value per image, shape ({len(labels)},), got {got}"
+            )
+        if not loss.requires_grad:
+            raise ValueError("loss must be differentiable by the logits it is given")
+        (dlogits,) = torch.autograd.grad(loss.sum(), logits)
+        return loss.detach().to(logits.dtype).contiguous(), dlogits
+
+    def _evaluate(self, x: Tensor, labels: Tensor, head: Head) -> Evaluation:
+        with torch.inference_mode(False), torch.enable_grad():
+            images = x.view(-1, *self._shape).requires_grad_()
+            # A copy within the graph: a network may begin with an operation in place.
+            output = self._model(images.clone())
+            logits = self._check(output, len(x), x.device, labels).detach().to(x.dtype).contiguous()
+            if len(labels) and int(labels.max()) >= logits.shape[1]:
+                raise ValueError(
+                    f"labels must be 0 ... {logits.shape[1] - 1} for a network of "
+                    f"{logits.shape[1]} logits, got {int(labels.max())}"
+                )
+            loss, dlogits = head(logits, labels)
             # By the input alone: the parameters' .grad stay as they are.
             (gradient,) = torch.autograd.grad(
                 output, images, dlogits.to(output.dtype), allow_unused=True
@@ -108,22 +175,26 @@ class Objective:
             if gradient is None:
                 raise ValueError("model must be differentiable: its logits do not depend on x")
         gradient = gradient.reshape(len(x), -1).contiguous()
-        return Evaluation(loss, gradient, *self._fooled(detached, labels))
+        margin = self._margin(logits, labels)
+        return Evaluation(loss, gradient, *self._fooled(logits, margin), margin, logits)
 
-    def fooled(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Return whether the network is fooled by x (b, n): one forward pass."""
+    def fooled(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `fooled`, `surely` and `margin` of an evaluation at x (b, n): one forward pass."""
         with torch.no_grad():
             output = self._model(x.clone().view(-1, *self._shape))
-        return self._fooled(self._check(output, len(x), x.device, labels).to(x.dtype), labels)[0]
+        logits = self._check(output, len(x), x.device, labels).to(x.dtype)
+        margin = self._margin(logits, labels)
+        return *self._fooled(logits, margin), margin
 
-    def _fooled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         own = logits.gather(1, labels[:, None])[:, 0]
         rival = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-        margin = own - rival if self._targeted else rival - own
+        return (own - rival if self._targeted else rival - own) - self._kappa
+
+    def _fooled(self, logits: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
         size = logits.abs().nan_to_num(posinf=0).amax(1)  # -inf rules a class out
         rounding = 64 * torch.finfo(logits.dtype).eps * size
-        plain = margin >= self._kappa if self._kappa > 0 else margin > 0
-        return plain, margin > self._kappa + rounding
+        return margin >= 0 if self._kappa > 0 else margin > 0, margin > rounding
 
     @staticmethod
     def _check(output: object, rows: int, device: torch.device, labels: Tensor) -> Tensor:

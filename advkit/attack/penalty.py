@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.attack.objective import Evaluation, Objective
-from advkit.attack.result import AttackResult, AttackStatus
+from advkit.attack.objective import Evaluation
+from advkit.attack.result import AttackStatus
+from advkit.attack.search import Search, row_sum
 from advkit.ops.lbfgs_step import Options, State, init, lbfgs_step
 from advkit.ops.lbfgs_step.state import Scalar
 from advkit.optim.tiles import Tile
@@ -26,57 +27,25 @@ MOST_FACTOR = 256.0
 BRACKET = 1.002
 
 
-class PenaltySearch:
+class PenaltySearch(Search):
     """The search over c, for all images; each solve starts where the last one ended.
 
     Parameters
     ----------
-    objective : Objective
-        loss_f.
-    x : Tensor (B, n)
-        Original images.
-    labels : Tensor (B,)
-        As the objective takes them.
-    norm : str
-        Penalty |r|.
-    lower, upper : float
-        The box.
     history : int
         Number of pairs.
-    max_evaluations : int
-        Of each image, the verification included.
+    **shared
+        See `Search`.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        x: Tensor,
-        labels: Tensor,
-        *,
-        norm: str,
-        lower: float,
-        upper: float,
-        history: int,
-        max_evaluations: int,
-    ) -> None:
-        self.objective, self.x0, self.labels, self.norm = objective, x, labels, norm
-        self._box, self._history, self._budget = (lower, upper), history, max_evaluations - 1
-
-        def full(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
-            return x.new_full((len(x),), value, dtype=dtype)
-
-        self.best = x.clone()
-        self.distance = full(torch.inf)
-        self.c = full(1.0)
-        self.c_succeeds, self.c_fails = full(0.0), full(torch.inf)
-        self.factor = full(FACTOR)
-        self.c_best = full(torch.nan)
-        self.lowest, self.lowest_fools = (
-            full(torch.inf),
-            full(False, torch.bool),
-        )  # of the present solve
-        self.forwards, self.backwards = full(0, torch.int64), full(0, torch.int64)
-        self.status = full(AttackStatus.NOT_FOUND, torch.int8)
+    def __init__(self, *args: Any, history: int, **shared: Any) -> None:
+        super().__init__(*args, **shared)
+        self._history = history
+        self.c = self.full(1.0)
+        self.c_succeeds, self.c_fails = self.full(0.0), self.full(torch.inf)
+        self.factor = self.full(FACTOR)
+        # Of the present solve.
+        self.lowest, self.lowest_fools = self.full(torch.inf), self.full(False, torch.bool)
 
     def run(self, tile: int, advance: Callable[[int], None]) -> None:
         """Carry all images through their searches, `tile` at a time."""
@@ -93,29 +62,31 @@ class PenaltySearch:
             done = torch.zeros_like(first)
             if first.any():
                 done = self._begin(slots, index, evaluation, first)
-            lbfgs_step(slots.state, evaluation.loss, evaluation.gradient, slots.active)
+            gradient = self.open_part(evaluation.gradient, index)
+            lbfgs_step(slots.state, evaluation.loss, gradient, slots.active)
             self._note(slots, x, evaluation)
             self.distance[index[done]] = torch.inf  # an original is not an adversarial point found
             stopped = slots.stopped() & ~done
-            done |= self.forwards[index] >= self._budget
+            done |= ~self.can_afford(index, 2) | self.near_enough(index)
             if stopped.any():
                 done |= self._solve_ended(slots, index, stopped & ~done)
             if done.any():
                 advance(int(done.sum()))
                 free, fresh = slots.replace(done)
                 if len(fresh):
-                    slots.state.load(free, self.x0[fresh], x0=self.x0[fresh], c=self.c[fresh])
+                    x0 = self.x0[fresh]
+                    slots.state.load(free, x0, x0=x0, c=self.c[fresh], **self.own_box(fresh))
 
     def _state(self, tile: int) -> State:
-        lower, upper = self._box
         options = Options(
             gradient_tolerance=1e-6,
             relative_tolerance=TOLERANCE,
             stagnation_tolerance=TOLERANCE,
             stagnation_window=WINDOW,
-            max_evaluations=self._budget,
+            max_evaluations=2**31 - 1,
         )
         x0 = self.x0[:tile]
+        lower, upper = self.box(torch.arange(tile, device=x0.device))
         return init(
             x0,
             lower=lower,
@@ -135,9 +106,8 @@ class PenaltySearch:
         better = evaluation.surely & (length < self.distance[index])
         if better.any():
             which = index[better]
-            self.best[which] = x[better]
-            self.distance[which] = length[better]
-            self.c_best[which] = self.c[which]
+            self.keep(which, x[better], length[better], self.c[which])
+        self.record(index, length, evaluation.margin, self.c[index])
         f = self.c[index] * size + evaluation.loss
         lower = f < self.lowest[index]
         self.lowest[index] = torch.where(lower, f, self.lowest[index])
@@ -151,8 +121,8 @@ class PenaltySearch:
         self.status[index[broken]] = AttackStatus.NON_FINITE
         # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of
         # the loss's.
-        g = evaluation.gradient.double()
-        slope = g.abs().amax(1) if self.norm == "l1" else _row_sum(g.square()).sqrt()
+        g = self.open_part(evaluation.gradient, index).double()
+        slope = g.abs().amax(1) if self.norm == "l1" else row_sum(g.square()).sqrt()
         c = slope / 2
         if self.norm == "l2sq":
             c = c * slope / (2 * evaluation.loss.double())
@@ -184,38 +154,3 @@ class PenaltySearch:
         slot = slots.active[ended][~done]
         slots.state.load(slot, slots.state.x[slot], c=c[~done])
         return finished
-
-    def verify(self, tile: int) -> None:
-        """Ask the network again about every point found, in other batches than it was found in."""
-        found = self.distance.isfinite().nonzero()[:, 0].flip(0)
-        for which in found.split(tile) if len(found) else ():
-            still = self.objective.fooled(self.best[which], self.labels[which])
-            self.forwards[which] += 1
-            self.status[which[still]] = AttackStatus.FOUND
-            lost = which[~still]
-            self.best[lost] = self.x0[lost]
-
-    def result(self, shape: torch.Size, settings: dict[str, Any]) -> AttackResult:
-        """Gather the images (B, *shape) and what is known of them."""
-        found = self.status == AttackStatus.FOUND
-        r = (self.best - self.x0).double()
-        squares = _row_sum(r.square())
-        distance = _row_sum(r.abs()) if self.norm == "l1" else squares.sqrt()
-        kind = self.x0.dtype
-        return AttackResult(
-            adversarial=self.best.view(-1, *shape),
-            success=found | (self.status == AttackStatus.ALREADY_ADVERSARIAL),
-            distance=distance.to(kind),
-            rms=(squares / r.shape[1]).sqrt().to(kind),
-            c=torch.where(found, self.c_best, torch.nan).to(kind),
-            forwards=self.forwards,
-            backwards=self.backwards,
-            status=self.status,
-            settings=settings,
-        )
-
-
-def _row_sum(values: Tensor) -> Tensor:
-    """Sum rows (b, n) so that the bits of each depend on that row alone, not on b or threads."""
-    padded = torch.nn.functional.pad(values, (0, -values.shape[1] % 1024))
-    return padded.view(len(values), padded.shape[1] // 1024, 1024).sum(-1).sum(-1)

@@ -46,6 +46,35 @@ class AttackSummary(TypedDict):
     mean_backwards: float
 
 
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """What an attack saw, one entry for each of E evaluations, in the order they were made.
+
+    Attributes
+    ----------
+    image : torch.Tensor, (E,), int64
+        Which image.
+    propagations : torch.Tensor, (E,), int64
+        Passes through the network, forward or backward, that the image had cost by then.
+    distance : torch.Tensor, (E,), float64
+        Of the point to the original, in the attacked norm.
+    margin : torch.Tensor, (E,), float64
+        By how much the network was fooled there, beyond kappa: negative where it was not.
+    c : torch.Tensor, (E,), float64
+        The weight of the norm then; nan where there is none.
+    """
+
+    image: torch.Tensor
+    propagations: torch.Tensor
+    distance: torch.Tensor
+    margin: torch.Tensor
+    c: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Trajectory:
+        """Return this trajectory with every tensor on `device`."""
+        return Trajectory(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class AttackResult:
     """The adversarial images of one attack on B images, with what each of them cost.
@@ -61,18 +90,22 @@ class AttackResult:
         Whether the network is fooled by `adversarial`, whatever the original image was: this
         counts ``FOUND`` and ``ALREADY_ADVERSARIAL``.
     distance : torch.Tensor, (B,), floating
-        Distance to the original in the attacked norm: L2 for "l2sq" and "l2", L1 for "l1".
+        Distance to the original in the attacked norm; L2 for "l2sq".
     rms : torch.Tensor, (B,), floating
         ``sqrt(mean(r ** 2))`` over the values of an image, the "distortion" of
         Szegedy et al. 2013, section 4.1.
     c : torch.Tensor, (B,), floating
-        The largest weight of the distance that still fooled the network; nan where none did.
+        The weight of the norm that the point was found with: for the penalty method the c of
+        ``c |r| + loss``, for the augmented method 1 / mu, the same for ``c |r|^2 / 2`` or
+        ``c |r|_1`` plus the constraint; nan where there is none.
     forwards, backwards : torch.Tensor, (B,), int64
         How often the network was evaluated and differentiated for each image.
     status : torch.Tensor, (B,), int8
         An `AttackStatus` for each image.
     settings : dict of str to JSON value
         The settings of the attack. Kept as JSON keeps them: tuples become lists.
+    trajectory : Trajectory, optional
+        Every evaluation, if it was asked for.
 
     Raises
     ------
@@ -89,6 +122,7 @@ class AttackResult:
     backwards: torch.Tensor
     status: torch.Tensor
     settings: dict[str, Any]
+    trajectory: Trajectory | None = None
 
     def __post_init__(self) -> None:
         """Check every field against the shape, type and device of `adversarial`."""
@@ -159,7 +193,10 @@ class AttackResult:
 
     def to(self, device: torch.device | str) -> AttackResult:
         """Return this result with every tensor on `device`."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in _TENSORS}
+        if self.trajectory is not None:
+            moved["trajectory"] = self.trajectory.to(device)
+        return replace(self, **moved)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to one ``.npz`` file, without pickle.
@@ -185,6 +222,10 @@ class AttackResult:
                     f"{name} is bfloat16, which a .npz file cannot hold; convert it to float32"
                 )
             arrays[name] = tensor.numpy()
+        if self.trajectory is not None:
+            for field in fields(Trajectory):
+                values = getattr(self.trajectory, field.name)
+                arrays[f"trajectory.{field.name}"] = values.cpu().numpy()
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
 
@@ -219,7 +260,9 @@ class AttackResult:
         return result.to(device)
 
 
-_TENSORS = tuple(field.name for field in fields(AttackResult) if field.name != "settings")
+_TENSORS = tuple(
+    field.name for field in fields(AttackResult) if field.name not in ("settings", "trajectory")
+)
 _PER_IMAGE: dict[str, torch.dtype | None] = {  # None: any floating type
     "success": torch.bool,
     "distance": None,
@@ -270,5 +313,8 @@ def _read(file: Any) -> dict[str, Any]:
                 f"its format version is {meta['version']}, this advkit reads {_VERSION}; "
                 "upgrade advkit"
             )
-        tensors = {name: torch.from_numpy(archive[name]) for name in _TENSORS}
-    return {**tensors, "settings": meta["settings"]}
+        read: dict[str, Any] = {name: torch.from_numpy(archive[name]) for name in _TENSORS}
+        if any(name.startswith("trajectory.") for name in archive.files):
+            columns = (archive[f"trajectory.{field.name}"] for field in fields(Trajectory))
+            read["trajectory"] = Trajectory(*map(torch.from_numpy, columns))
+    return {**read, "settings": meta["settings"]}

@@ -4,6 +4,10 @@
 //   search   on the segment x + a p, p = P(x + d) - x, from a = 1: Armijo (or approximate Wolfe where f no longer resolves
 //            the difference), else the minimiser of the cubic through both values and slopes
 //   expand   the first trial was good and still steep: P(x + 4^k d) for k = 1, 2, ... while f falls and stays steep
+// With rho > 0 the loss is a constraint, loss <= 0, and its place in the objective is taken by
+//   (max(0, mu + rho loss)^2 - mu^2) / (2 rho),
+// the augmented Lagrangian (Nocedal & Wright 2006, section 17.4, for an inequality). The multiplier mu moves at every
+// accepted point. The steps' lengths are then known from rho, and none is expanded.
 // An accepted point brings: the pair (s, y), the tests to stop, the free set, the two-loop direction, the next trial.
 // advkit/ops/lbfgs_step/reference.py is the same in plain torch, composed of the other ops.
 #pragma once
@@ -40,7 +44,8 @@ class Step {
         trial_(p.trial + slot_ * p.trial_row),
         x0_(norm == Norm::none ? trial_ : p.x0 + slot_ * p.x0_row),
         g_loss_(p.g_loss + row * p.g_loss_row),
-        loss_(static_cast<double>(p.loss[row])) {}
+        loss_(static_cast<double>(p.loss[row])),
+        weight_(static_cast<T>(weight(sc_[column::mu]))) {}
 
   void advance() {
     if (ct_[column::status] != static_cast<int>(Status::running)) return;
@@ -75,17 +80,27 @@ class Step {
   void stop(Status status) { ct_[column::status] = static_cast<int>(status); }
   bool out_of_evaluations() const { return ct_[column::evaluations] >= p_.max_evaluations; }
 
+  bool constrained() const { return sc_[column::rho] > 0; }
+  // The derivative, by the loss, of what stands for it in the objective; and that itself.
+  double weight(double mu) const { return constrained() ? std::fmax(0.0, mu + sc_[column::rho] * loss_) : 1.0; }
+  double value(double mu) const {
+    if (!constrained()) return loss_;
+    const double w = weight(mu);
+    return (w * w - mu * mu) / (2 * sc_[column::rho]);
+  }
+
   // f and g at the trial point, and what the decisions need of them.
   Evaluation evaluate() {
     const double c = sc_[column::c];
-    const auto factors = penalty_factors<norm>(crew_, n_, trial_, x0_, g_loss_, c);
+    factors_ = penalty_factors<norm>(crew_, n_, trial_, x0_, g_loss_, c, weight_);
+    const auto factors = factors_;
     sc_[column::norm] = factors.value;
     const T *x = vector(column::x), *g = vector(column::g);
     T* trial_g = vector(column::trial_g);
     const bool start = ct_[column::phase] == static_cast<int>(Phase::start);
     const auto t = sweep<T, 5, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> xt = load(trial_ + i, lanes), x0 = load(x0_ + i, lanes);
-      const Vec<T> gt = penalty_gradient<norm, T>(factors, xt, x0, load(g_loss_ + i, lanes));
+      const Vec<T> gt = penalty_gradient<norm, T>(factors, xt, x0, weight_ * load(g_loss_ + i, lanes));
       store(trial_g + i, gt, lanes);
       acc.max[0] = larger<T>(acc.max[0], projected<T>(smooth_part<norm, T>(box_.at(i, lanes), xt, x0, gt), xt, gt));
       if (start) {
@@ -99,8 +114,11 @@ class Step {
       acc.sum[3] += s * s;
       acc.sum[4] += y * y;
     });
-    const double f = norm == Norm::none ? loss_ : loss_ + c * factors.value;
-    return {f, t.sum[0], t.sum[1], t.sum[2], t.sum[3], t.sum[4], t.max[0]};
+    return {penalised(sc_[column::mu]), t.sum[0], t.sum[1], t.sum[2], t.sum[3], t.sum[4], t.max[0]};
+  }
+
+  double penalised(double mu) const {
+    return norm == Norm::none ? value(mu) : value(mu) + sc_[column::c] * factors_.value;
   }
 
   void search(const Evaluation& e, bool finite) {
@@ -111,7 +129,7 @@ class Step {
     const bool moved = e.ss > 0;  // or the step was lost to rounding
     if (finite && moved && (falls || flat)) {
       const bool steep = e.gs_trial < wolfe * e.gs;
-      if (ct_[column::trials] == 0 && steep) {
+      if (ct_[column::trials] == 0 && steep && !constrained()) {
         sc_[column::step] = 1;
         return expand(e);
       }
@@ -212,17 +230,21 @@ class Step {
     return {t.sum[0], t.max[0] == 0, std::isfinite(t.max[1])};
   }
 
-  // x moves to the new point, the pair enters the ring, and the variables are split, in one pass.
-  Split move(const T* point_g, const T* point, bool keep_pair) {
+  // x moves to the new point, the pair enters the ring, and the variables are split, in one pass. If the multiplier has
+  // moved, y is the gradient's change before that, and g its value after.
+  Split move(const T* point_g, const T* point, bool keep_pair, bool new_weight = false) {
+    const auto factors = new_weight ? penalty_factors<norm>(crew_, n_, point, x0_, g_loss_, sc_[column::c], weight_) : factors_;
     T *x = vector(column::x), *g = vector(column::g);
     T *s_new = pair(ct_[column::head], 0), *y_new = pair(ct_[column::head], 1);
     const T margin = active_margin<T>(sc_[column::projected_gradient]);
     const auto t = sweep<T, 1, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
-      const Vec<T> x1 = load(point + i, lanes), g1 = load(point_g + i, lanes);
+      const Vec<T> x1 = load(point + i, lanes);
+      Vec<T> g1 = load(point_g + i, lanes);
       if (keep_pair) {
         store(s_new + i, x1 - load(x + i, lanes), lanes);
         store(y_new + i, g1 - load(g + i, lanes), lanes);
       }
+      if (new_weight) g1 = penalty_gradient<norm, T>(factors, x1, load(x0_ + i, lanes), weight_ * load(g_loss_ + i, lanes));
       store(x + i, x1, lanes);
       store(g + i, g1, lanes);
       this->split(i, lanes, x1, g1, margin, acc);
@@ -238,9 +260,14 @@ class Step {
     const bool start = ct_[column::phase] == static_cast<int>(Phase::start);
     const double f_old = sc_[column::f];
     const bool good = !start && curved(e.sy, e.ss, e.yy);
-    sc_[column::f] = e.f;
+    const bool new_weight = constrained() && !start;
+    if (new_weight) {
+      sc_[column::mu] = weight(sc_[column::mu]);
+      weight_ = static_cast<T>(weight(sc_[column::mu]));
+    }
+    sc_[column::f] = new_weight ? penalised(sc_[column::mu]) : e.f;
     sc_[column::projected_gradient] = e.pg;
-    const Split variables = move(point_g, point, good);
+    const Split variables = move(point_g, point, good, new_weight);
     ct_[column::phase] = static_cast<int>(Phase::search);
     if (!start) {
       ct_[column::iterations] += 1;
@@ -250,7 +277,7 @@ class Step {
     if (e.pg <= p_.gradient_tolerance) return stop(Status::gradient);
     const double scale = std::fmax(1.0, std::fmax(std::fabs(f_old), std::fabs(e.f)));
     if (!start && f_old - e.f <= p_.relative_tolerance * scale) return stop(Status::relative_f);
-    if (!start && stagnates(e.f)) return stop(Status::stagnation);
+    if (!start && stagnates(sc_[column::f])) return stop(Status::stagnation);
     if (out_of_evaluations()) return stop(Status::evaluations);
     if (ct_[column::count] > 0) {
       const T* history = p_.history + slot_ * p_.m * 2 * p_.ld;
@@ -280,7 +307,8 @@ class Step {
 
   void steepest(const Split& variables) {
     // A finite box bounds the first step by itself.
-    const T scale = variables.boxed ? T(1) : static_cast<T>(std::fmin(1.0, 1.0 / variables.g_free));
+    const double rule = variables.boxed ? 1.0 : std::fmin(1.0, 1.0 / variables.g_free);
+    const T scale = static_cast<T>(sc_[column::first_step] > 0 ? sc_[column::first_step] : rule);
     if (!try_direction(0.0, [=](int64_t, auto, Vec<T> g) { return -g * scale; })) stop(Status::stagnation);
   }
 
@@ -314,6 +342,8 @@ class Step {
   const T* const x0_;
   const T* const g_loss_;
   const double loss_;
+  T weight_;                  // of the loss's gradient
+  PenaltyFactors<T> factors_{};  // at the trial point
 };
 
 }  // namespace

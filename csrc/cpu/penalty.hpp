@@ -21,8 +21,9 @@ struct PenaltyFactors {
   bool kink; // L2 at 0
 };
 
+// The loss gradient is weight * g_loss.
 template <Norm norm, class T>
-PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c) {
+PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c, T weight = 1) {
   PenaltyFactors<T> out{0.0, static_cast<T>(c), T(0), false};
   if constexpr (norm == Norm::none) return out;
   const auto sums = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
@@ -34,7 +35,7 @@ PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, con
     out.kink = out.value == 0.0;
     if (out.kink) {
       const auto g = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
-        const Vec<T> v = load(g_loss + i, lanes);
+        const Vec<T> v = weight * load(g_loss + i, lanes);
         acc.sum[0] += v * v;
       });
       const double length = std::sqrt(g.sum[0]);

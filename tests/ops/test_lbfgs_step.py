@@ -2,7 +2,8 @@
 
 The reference is composed of the references of the other ops. It drives, and every round is compared
 on its own, from the state that the reference had before it: no difference can be hidden, or
-magnified, by the rounds before.
+magnified, by the rounds before. What is said of slots whose loss is a constraint is in
+test_lbfgs_step_constraint.py.
 """
 
 import dataclasses
@@ -102,6 +103,12 @@ def noise(x, turn):
     return loss.to(x.dtype), gradient.to(x.dtype)
 
 
+def violated(x, turn):
+    """Noise that stays above zero: no constraint is ever met."""
+    loss, gradient = noise(x, turn)
+    return loss.abs() % 3, gradient
+
+
 BOXES = {
     "open": lambda dtype: (-torch.inf, torch.inf),
     "numbers": lambda dtype: (-0.5, 0.75),
@@ -128,8 +135,14 @@ STOPS = {
     "never": Options(1e-7, -1.0, -1.0, 20, 60),
 }
 
+PLAIN, EVEN, ODD = slice(0, 0), slice(0, None, 2), slice(1, None, 2)
+
+# Where a constraint is inactive nothing but the norm is left, and l2's gradient does not change
+# along r: pairs of rounding errors alone, whose curvature takes decisions.
+SMOOTH_OR_FLAT = ("none", "l2sq", "l1")
+
 RUNS = [
-    # norm, box, when to stop, history, evaluation
+    # norm, box, when to stop, history, evaluation, slots whose loss is a constraint (none)
     *((norm, "each", "gradient", 3, evaluate) for norm in NORMS),
     *((norm, "each", "never", 5, noise) for norm in NORMS),
     ("none", "open", "stagnation", 4, evaluate),
@@ -141,15 +154,23 @@ RUNS = [
     ("none", "positive", "gradient", 3, evaluate),
     ("l2sq", "equal", "stagnation", 3, evaluate),
     ("l2", "open", "gradient", 5, evaluate),
+    *((norm, "each", "relative", 3, evaluate, ODD) for norm in NORMS),
+    *((norm, "half-open", "stagnation", 4, evaluate, EVEN) for norm in SMOOTH_OR_FLAT),
+    *((norm, "each", "never", 5, noise, ODD) for norm in SMOOTH_OR_FLAT),
+    *((norm, "open", "relative", 2, noise, EVEN) for norm in SMOOTH_OR_FLAT),
+    ("l2", "half-open", "stagnation", 4, evaluate, ODD),
+    ("l2", "each", "never", 5, violated, EVEN),
+    ("l2", "open", "relative", 2, violated, ODD),
 ]
+MIXED = RUNS.index(("l1", "each", "never", 5, noise, ODD))
 
 
-def start(norm, box, stop, history, evaluation, dtype=torch.float64):
+def start(norm, box, stop, history, evaluation, constrained=PLAIN, dtype=torch.float64):
     lower, upper = BOXES[box](dtype)
     x0 = torch.rand(len(PROBLEMS), N, dtype=dtype) - 0.5
     x0 = torch.clamp(x0, *(torch.as_tensor(b, dtype=dtype) for b in (lower, upper)))
     begin = x0 if norm in ("l1", "l2") else x0 + 0.3 * torch.randn(x0.shape, dtype=dtype)
-    return ops.init(
+    state = ops.init(
         begin,
         lower=lower,
         upper=upper,
@@ -159,6 +180,17 @@ def start(norm, box, stop, history, evaluation, dtype=torch.float64):
         c=torch.logspace(-2, 0, len(PROBLEMS), dtype=dtype),
         options=STOPS[stop],
     )
+    if constrained != PLAIN:
+        constrain(state, constrained)
+    return state
+
+
+def constrain(state, slots):
+    """Make the loss of slots a constraint; every second slot of either kind is given its step."""
+    k = torch.arange(len(state.trial))
+    state.scalars[:, Scalar.FIRST_STEP] = 0.05 * (k // 2 % 2)
+    state.scalars[slots, Scalar.MU] = (k[slots] % 3).double()
+    state.scalars[slots, Scalar.RHO] = 0.03 * 4.0 ** (k[slots] % 5)
 
 
 FIELDS = ("trial", "vectors", "history", "scalars", "counters")
@@ -195,6 +227,13 @@ def seen(before, after, tally):
     stays = (before.trial == before.x).all(1)[running]
     tally["step lost to rounding"] += int((shrunk & stays).sum())
     tally["full ring"] += int((now[Counter.COUNT] == before.history.shape[1]).sum())
+    constrained = before.scalars[running, Scalar.RHO] > 0
+    mu, new_mu = (each.scalars[running, Scalar.MU] for each in (before, after))
+    tally["multiplier rises"] += int((new_mu > mu).sum())
+    tally["multiplier falls"] += int(((new_mu < mu) & (new_mu > 0)).sum())
+    tally["multiplier falls to zero"] += int(((new_mu < mu) & (new_mu == 0)).sum())
+    tally["constraint inactive"] += int((constrained & accepted & (mu + new_mu == 0)).sum())
+    tally["constrained, shrink"] += int((constrained & shrunk).sum())
     for status in Status:
         tally[status.name] += int((now[Counter.STATUS] == status).sum())
 
@@ -208,7 +247,7 @@ def recorded(index):
     with use_backend("reference"):
         for turn in range(60):
             before = copy(state)
-            loss, gradient = RUNS[index][-1](state.trial, turn)
+            loss, gradient = RUNS[index][4](state.trial, turn)
             ops.lbfgs_step(state, loss, gradient)
             rounds.append((before, loss, gradient, copy(state)))
     before, loss, gradient, after = zip(*rounds, strict=True)
@@ -224,9 +263,13 @@ def joined(states):
 
 
 def run_name(run):
-    return f"{run[4].__name__}-{run[0]}-{run[1]}-{run[2]}"
+    mixed = "-mixed" if len(run) > 5 else ""
+    return f"{run[4].__name__}-{run[0]}-{run[1]}-{run[2]}{mixed}"
 
 
+some_runs = pytest.mark.parametrize(
+    "run", [RUNS[7], RUNS[MIXED]], ids=lambda run: run_name(run).rpartition("-")[2]
+)
 every_run = pytest.mark.parametrize(
     "index", range(len(RUNS)), ids=[f"{k}-{run_name(run)}" for k, run in enumerate(RUNS)]
 )
@@ -242,7 +285,9 @@ def differences(got, wanted, before, gradient):
     n = wanted.trial.shape[1]
     points = torch.maximum(size(wanted.trial), size(before.trial))
     gradients = size(wanted.vectors[:, [Vector.G, Vector.TRIAL_G, Vector.BEST_G], :n])
-    gradients = torch.maximum(gradients, size(gradient))  # the penalty's may cancel the loss's
+    weights = torch.maximum(wanted.scalars[:, Scalar.MU], before.scalars[:, Scalar.MU])
+    # The penalty's may cancel the loss's.
+    gradients = torch.maximum(gradients, size(gradient) * weights.to(gradient).clamp(min=1))
     scales = {
         **dict.fromkeys((Vector.X, Vector.BEST), points),
         **dict.fromkeys((Vector.G, Vector.TRIAL_G, Vector.BEST_G), gradients),
@@ -447,9 +492,10 @@ def test_not_finite_at_the_start_stops_and_elsewhere_shrinks(bad, dtype, impleme
 
 @pytest.mark.parametrize("norm", ["none", "l1"])
 @pytest.mark.parametrize("box", BOXES)
-def test_nothing_leaves_the_box(box, norm, dtype, implementation):
+@pytest.mark.parametrize("constrained", [PLAIN, ODD], ids=["plain", "mixed"])
+def test_nothing_leaves_the_box(constrained, box, norm, dtype, implementation):
     """Bitwise, at every round, also where lower == upper."""
-    state = start(norm, box, "never", 3, noise, dtype)
+    state = start(norm, box, "never", 3, noise, constrained, dtype)
     for turn in range(12):
         for points in (state.trial, state.x) if turn else (state.trial,):
             assert (points >= state.lower).all()
@@ -469,9 +515,10 @@ def slots_equal(state, other, rows, others):
     return all(torch.equal(a.nan_to_num(7.5), b.nan_to_num(7.5)) for a, b in pairs)
 
 
-def test_some_slots_in_any_order(dtype, implementation):
+@some_runs
+def test_some_slots_in_any_order(run, dtype, implementation):
     """Slots that are named advance as they would together; the others keep every bit."""
-    state = advance(start(*RUNS[7], dtype), 9)
+    state = advance(start(*run, dtype=dtype), 9)
     together, before = copy(state), copy(state)
     loss, gradient = noise(state.trial, 9)
     ops.lbfgs_step(together, loss, gradient)
@@ -484,16 +531,17 @@ def test_some_slots_in_any_order(dtype, implementation):
 
 
 def test_no_slots(dtype, implementation):
-    state = advance(start(*RUNS[7], dtype), 3)
+    state = advance(start(*RUNS[7], dtype=dtype), 3)
     before = copy(state)
     none = torch.zeros(0, dtype=torch.int64)
     ops.lbfgs_step(state, torch.zeros(0, dtype=dtype), torch.zeros(0, N, dtype=dtype), none)
     assert slots_equal(state, before, slice(None), slice(None))
 
 
-def test_stopped_slots_are_left_alone(dtype, implementation):
+@some_runs
+def test_stopped_slots_are_left_alone(run, dtype, implementation):
     """Every kind of stop, and NaN in their rows, as a finished network may give."""
-    state = advance(start(*RUNS[7], dtype), 9)
+    state = advance(start(*run, dtype=dtype), 9)
     stopped = torch.arange(5)
     state.counters[stopped, Counter.STATUS] = torch.arange(1, 6).int()
     before = copy(state)
@@ -504,9 +552,10 @@ def test_stopped_slots_are_left_alone(dtype, implementation):
     assert not slots_equal(state, before, slice(5, None), slice(5, None))
 
 
-def test_padding_is_not_used(dtype, implementation):
+@some_runs
+def test_padding_is_not_used(run, dtype, implementation):
     """Rows of the state are padded to whole cache lines: what is there changes nothing."""
-    state = advance(start(*RUNS[7], dtype), 9)
+    state = advance(start(*run, dtype=dtype), 9)
     spoiled = copy(state)
     spoiled.vectors[..., N:] = torch.nan
     spoiled.history[..., N:] = torch.nan
@@ -517,8 +566,9 @@ def test_padding_is_not_used(dtype, implementation):
     assert slots_equal(spoiled, state, slice(None), slice(None))
 
 
-def test_gradients_cut_out_of_a_larger_tensor(dtype, implementation):
-    state = advance(start(*RUNS[7], dtype), 9)
+@some_runs
+def test_gradients_cut_out_of_a_larger_tensor(run, dtype, implementation):
+    state = advance(start(*run, dtype=dtype), 9)
     other = copy(state)
     loss, gradient = noise(state.trial, 9)
     frame = torch.full((2 * len(loss) + 1, N + 6), torch.nan, dtype=dtype)
@@ -528,11 +578,15 @@ def test_gradients_cut_out_of_a_larger_tensor(dtype, implementation):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_new_problems_in_old_slots(norm, dtype, implementation):
-    """After load nothing of the old problem shows."""
-    old = advance(start(norm, "each", "never", 3, noise, dtype), 12)
-    fresh = start(norm, "each", "never", 3, noise, dtype)
+@pytest.mark.parametrize("constrained", [PLAIN, ODD, EVEN], ids=["plain", "odd", "even"])
+def test_new_problems_in_old_slots(constrained, norm, dtype, implementation):
+    """After load nothing of the old problem shows, whether its loss was a constraint or not."""
+    old = advance(start(norm, "each", "never", 3, noise, ODD, dtype), 12)
+    fresh = start(norm, "each", "never", 3, noise, constrained, dtype)
     slots, every = torch.tensor([4, 1]), {} if norm == "none" else {"x0": fresh.x0[[4, 1]]}
+    if constrained != PLAIN:
+        for name in ("mu", "rho", "first_step"):
+            every[name] = fresh.scalars[slots, Scalar[name.upper()]]
     old.load(
         slots,
         fresh.trial[slots],
@@ -568,14 +622,21 @@ def test_nothing_to_do(rows, n, norm, dtype, implementation):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("n", [1000, 40_000])
-def test_bits_depend_on_neither_batch_nor_threads(n, norm, dtype, isa, threads):
+@pytest.mark.parametrize("constrained", [PLAIN, EVEN], ids=["plain", "mixed"])
+def test_bits_depend_on_neither_batch_nor_threads(constrained, n, norm, dtype, isa, threads):
     """Nine images: enough for two threads to take whole ones; one alone is cut into tiles."""
 
     def begin(rows=slice(None)):
         torch.manual_seed(0)
         x0 = torch.rand(9, n, dtype=dtype)[rows]
         given = {"norm": norm, "x0": None if norm == "none" else x0}
-        return ops.init(x0 * 0.9, lower=0.0, upper=1.0, history=2, options=STOPS["never"], **given)
+        state = ops.init(x0, lower=0.0, upper=1.0, history=2, options=STOPS["never"], **given)
+        state.trial.mul_(0.9)
+        if constrained != PLAIN:
+            whole = ops.init(x0.new_zeros(9, 1))
+            constrain(whole, constrained)
+            state.scalars.copy_(whole.scalars[rows])
+        return state
 
     def run(state, rows, count):
         with threads(count):
@@ -597,7 +658,7 @@ def test_bits_depend_on_neither_batch_nor_threads(n, norm, dtype, isa, threads):
 @pytest.mark.parametrize("norm", NORMS)
 def test_equals_the_composition_of_the_ops(norm, dtype, implementation):
     """After each accepted trial: penalty's value, gradient and free set, two_loop's direction."""
-    state = start(norm, "each", "never", 4, evaluate, dtype)
+    state = start(norm, "each", "never", 4, evaluate, dtype=dtype)
     x0 = state.trial.clone() if norm == "none" else state.x0
     checked = 0
     for turn in range(12):
@@ -635,7 +696,7 @@ def test_equals_the_composition_of_the_ops(norm, dtype, implementation):
 
 def test_registration():
     """As torch.ops.advkit.lbfgs_step: the state taken apart, five of its tensors written."""
-    state = start("l2sq", "each", "gradient", 2, evaluate, torch.float32)
+    state = start("l2sq", "each", "gradient", 2, evaluate, ODD, torch.float32)
     loss, gradient = evaluate(state.trial, 0)
     args = (
         *(loss, gradient, torch.arange(len(loss)), state.trial, state.vectors, state.history),

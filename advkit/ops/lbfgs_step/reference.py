@@ -78,16 +78,11 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     start, search, expand = (running & (phase == p) for p in Phase)
 
     # The evaluation: f and g at the trial point, and what the decisions need of them.
-    f = loss.double()
-    g_trial = g_loss
+    constrained = sc[Scalar.RHO] > 0
+    f, g_trial = _objective(rows, loss, g_loss)
     low, high = rows.lower, rows.upper
     if rows.x0 is not None:
-        r = rows.trial - rows.x0
-        c = sc[Scalar.C]
-        size = NORMS[rows.norm].value(r)[:, 0]
-        _set(sc, Scalar.NORM, running, size)
-        f = f + c * size
-        g_trial = NORMS[rows.norm].gradient(r, g_loss, c.to(r.dtype)[:, None])
+        _set(sc, Scalar.NORM, running, NORMS[rows.norm].value(rows.trial - rows.x0)[:, 0])
         low, high = smooth_part(rows.norm, rows.trial, rows.x0, g_trial, low, high)
     pg = projected_gradient_norm(rows.trial, g_trial, low, high)
     s, y = rows.trial - x, g_trial - g
@@ -105,7 +100,7 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     flat = ((f - sc[Scalar.F]).abs() <= noise) & (gs_trial.abs() <= WOLFE * gs.abs())
     lost = search & ~(ss > 0)  # the step was lost to rounding
     good = search & finite & ~lost & (falls | flat)
-    expand_first = good & (ct[Counter.TRIALS] == 0) & (gs_trial < WOLFE * gs)
+    expand_first = good & (ct[Counter.TRIALS] == 0) & (gs_trial < WOLFE * gs) & ~constrained
     expand_on = expand & finite & (f < sc[Scalar.F_BEST])
     expanding = expand_first | expand_on
     accept_best = expand & ~expand_on
@@ -161,10 +156,14 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     stepped = accept & ~start
     f_old = sc[Scalar.F]
     _push(rows, stepped & curved(sy, ss, yy), stepped, point - x, point_g - g)
+    _set(sc, Scalar.MU, stepped & constrained, _weight(rows, loss))
+    f_moved, g_moved = _objective(rows, loss, g_loss)
+    f_kept = torch.where(stepped & constrained, f_moved, f_new)
+    point_g = torch.where((stepped & constrained)[:, None], g_moved, point_g)
     moved = accept | bad_start
     _set(rows.vector, Vector.X, moved, point)
     _set(rows.vector, Vector.G, moved, point_g)
-    _set(sc, Scalar.F, moved, f_new)
+    _set(sc, Scalar.F, moved, f_kept)
     _set(sc, Scalar.PROJECTED_GRADIENT, accept, pg)
     _set(ct, Counter.PHASE, accept, int(Phase.SEARCH))
     _set(sc, Scalar.PROJECTED_GRADIENT, bad_start, torch.nan)
@@ -190,6 +189,25 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     _shrink(rows, still & reject & ~failed, finite, f, gs, gs_trial)
     _new_direction(rows, still & accept, still & failed)
     rows.write()
+
+
+def _weight(rows: _Rows, loss: Tensor) -> Tensor:
+    """Return the derivative, by the loss, of what stands for it in the objective (b,)."""
+    mu, rho = rows.scalar[Scalar.MU], rows.scalar[Scalar.RHO]
+    return torch.where(rho > 0, (mu + rho * loss.double()).clamp(min=0), 1.0)
+
+
+def _objective(rows: _Rows, loss: Tensor, g_loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Return f (b,) and its gradient (b, n) at the trial points, with the present multipliers."""
+    mu, rho = rows.scalar[Scalar.MU], rows.scalar[Scalar.RHO]
+    weight = _weight(rows, loss)
+    f = torch.where(rho > 0, (weight**2 - mu**2) / (2 * rho), loss.double())
+    g = weight.to(g_loss.dtype)[:, None] * g_loss
+    if rows.x0 is None:
+        return f, g
+    r, c = rows.trial - rows.x0, rows.scalar[Scalar.C]
+    norm = NORMS[rows.norm]
+    return f + c * norm.value(r)[:, 0], norm.gradient(r, g, c.to(r.dtype)[:, None])
 
 
 def _push(rows: _Rows, keep: Tensor, stepped: Tensor, s: Tensor, y: Tensor) -> None:
@@ -255,6 +273,8 @@ def _new_direction(rows: _Rows, accepted: Tensor, restarted: Tensor) -> None:
     scale = (1 / torch.where(free, g, 0).abs().sum(1, dtype=torch.float64)).clamp(max=1).to(g.dtype)
     # A finite box bounds the first step by itself.
     scale = torch.where((high - low).isfinite().all(dim=1), 1, scale)
+    first = rows.scalar[Scalar.FIRST_STEP]
+    scale = torch.where(first > 0, first.to(g.dtype), scale)
     steepest = -g * scale[:, None]
     steepest_descends, steepest_end = descends(steepest, 0.0)
     take_steepest = (accepted & ~take_quasi) | restarted

@@ -50,6 +50,9 @@ class Scalar(IntEnum):
     PG_BEST = 8
     C = 9
     NORM = 10
+    MU = 11
+    RHO = 12
+    FIRST_STEP = 13
 
 
 class Counter(IntEnum):
@@ -167,6 +170,9 @@ class State:
         *,
         x0: Tensor | None = None,
         c: Tensor | float | None = None,
+        mu: Tensor | float = 0.0,
+        rho: Tensor | float = 0.0,
+        first_step: Tensor | float = 0.0,
         lower: Tensor | None = None,
         upper: Tensor | None = None,
     ) -> None:
@@ -182,6 +188,13 @@ class State:
             Where the penalty is zero.
         c : Tensor (k,) or float, optional
             Its weight.
+        mu, rho : Tensor (k,) or float
+            With rho > 0 the loss is a constraint, loss <= 0: its place in the objective is taken by
+            ``(max(0, mu + rho loss)^2 - mu^2) / (2 rho)``, and the multiplier mu moves at every
+            accepted point (Nocedal & Wright 2006, section 17.4).
+        first_step : Tensor (k,) or float
+            Factor of the negative gradient that makes the step where there are no pairs; 0: 1 in a
+            finite box, else at most 1 / |g|_1.
         lower, upper : Tensor (k, 1 or n), optional
             The box, if each slot has its own.
         """
@@ -194,9 +207,15 @@ class State:
         self.trial[slots] = torch.clamp(start, low, high)
         weight = self.scalars[slots, Scalar.C] if c is None else c
         self.scalars[slots] = 0
-        self.scalars[slots, Scalar.C] = torch.as_tensor(
-            weight, dtype=torch.float64, device=self.scalars.device
-        )
+        for column, value in (
+            (Scalar.C, weight),
+            (Scalar.MU, mu),
+            (Scalar.RHO, rho),
+            (Scalar.FIRST_STEP, first_step),
+        ):
+            self.scalars[slots, column] = torch.as_tensor(
+                value, dtype=torch.float64, device=self.scalars.device
+            )
         self.counters[slots] = 0
 
 

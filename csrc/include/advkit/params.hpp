@@ -71,6 +71,9 @@ enum Scalar : int {
   pg_best,
   c,                  // weight of the penalty
   norm,               // |trial - x0| of the last evaluation
+  mu,                 // multiplier and ...
+  rho,                // ... penalty parameter of the constraint loss <= 0; 0: the loss is part of the objective
+  first_step,         // factor of -g where there are no pairs; 0: by the rule
   scalars
 };
 enum Counter : int { status, phase, count, head, skips, trials, evaluations, iterations, counters };

@@ -1,0 +1,78 @@
+"""The shortest r in L2 or L1 with h(x + r) <= 0: augmented Lagrangians, with L-BFGS inside.
+
+A leg minimises ``c |r| + (max(0, mu + rho h)^2 - mu^2) / (2 rho)`` in the box, for the constraint
+h <= 0 on the margin. `lbfgs_step` moves the multiplier mu at every accepted point, so the search
+over the weight of the norm (1/mu is the paper's c) happens inside the run, not around it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from advkit.attack.legs import NEVER, SLACK, LegSearch
+from advkit.attack.search import row_sum
+from advkit.ops.lbfgs_step import State, init, lbfgs_step
+from advkit.ops.lbfgs_step.state import Scalar
+from advkit.optim.tiles import Tile
+
+__all__ = ["AugmentedSearch"]
+
+# The penalty's curvature along the margin's gradient, in units of the norm's.
+STRENGTH = 2.0
+
+
+class AugmentedSearch(LegSearch):
+    """Legs for ``norm="l2"`` and ``"l1"``; see `LegSearch` for the parameters."""
+
+    def _state(self, tile: int) -> State:
+        x0 = self.x0[:tile]
+        lower, upper = self.box(torch.arange(tile, device=x0.device))
+        # |r|_1, or half of |r|_2^2.
+        norm, c = ("l1", 1.0) if self.norm == "l1" else ("l2sq", 0.5)
+        return init(
+            x0,
+            lower=lower,
+            upper=upper,
+            history=self._history,
+            norm=norm,
+            x0=x0,
+            c=self.full(c)[:tile],
+            options=NEVER,
+        )
+
+    def _load(self, state: State, slots: Tensor, index: Tensor, start: Tensor) -> None:
+        state.load(slots, start, x0=self.x0[index], **self.own_box(index))
+
+    def _dual(self, g: Tensor) -> Tensor:
+        if self.norm == "l1":
+            return g.abs().amax(1).double()
+        return row_sum(g.double().square()).sqrt()
+
+    def _set_out(
+        self, slots: Tile, starting: Tensor, x: Tensor, h: Tensor, g: Tensor, size: Tensor
+    ) -> None:
+        index, slot = slots.index[starting], slots.active[starting]
+        h, g, size = h[starting], g[starting].double(), size[starting]
+        # h at the original, were it linear.
+        gap = h - row_sum(g * (x[starting] - self.x0[index]).double())
+        gap = torch.maximum(gap, SLACK * h.abs())
+        if self.norm == "l1":
+            mu = 1 / size
+            rho = STRENGTH * mu / gap
+            first_step = 1 / (rho * row_sum(g.square()))
+        else:
+            mu, rho = gap / size.square(), STRENGTH / size.square()
+            first_step = torch.full_like(mu, 1 / (1 + STRENGTH))
+        for column, value in (
+            (Scalar.MU, mu),
+            (Scalar.RHO, rho),
+            (Scalar.FIRST_STEP, first_step),
+        ):
+            slots.state.scalars[slot, column] = torch.where(value.isfinite(), value, 1.0)
+
+    def _step(self, slots: Tile, x: Tensor, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        lbfgs_step(slots.state, h.to(x.dtype), g, slots.active)
+        scalars = slots.state.scalars[slots.active]
+        size = scalars[:, Scalar.NORM]
+        return size if self.norm == "l1" else size.sqrt(), 1 / scalars[:, Scalar.MU]

@@ -1,0 +1,333 @@
+"""The run of one image: legs from many starts, towards many classes, and where each of them ends.
+
+A leg starts somewhere, aims at one class or at whichever is nearest, and goes on until it is long
+enough, gains little or leads too far. What a leg does depends on the image and on the legs before
+it, never on the budget: a larger budget only adds to a run. How a leg moves is the business of a
+subclass: `augmented.AugmentedSearch` or `radius.RadiusSearch`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advkit.attack.objective import Evaluation
+from advkit.attack.result import AttackStatus
+from advkit.attack.search import Search
+from advkit.ops.lbfgs_step import Options, State
+from advkit.optim.tiles import Tile
+
+__all__ = ["NEVER", "SLACK", "LegSearch"]
+
+# The constraint is h + slack <= 0, so that the points it converges to fool the network: this part
+# of the margin of the original image, and what rounding can undo.
+SLACK = 1e-4
+ROUNDING = 128
+# A leg that leads farther than this many times the best distance is given up, from this age on.
+PRUNE = 1.3
+PRUNE_AGE = 6
+# And so is one whose nearest point came nearer by less than this part in so many evaluations.
+PROGRESS = 1e-3
+PROGRESS_AGE = 6
+# Length of the noise that restarts begin with, in units of the best distance.
+NOISE_AT_BEST, NOISE_AT_ORIGINAL = 1.7, 2.5
+# After a leg that found a nearer point: so many forward passes along the ray from the original,
+# each this part of the way to where the margin should end.
+INSIDE, RAY_PASSES = 0.98, 3
+MOST_CLASSES = 8
+# The ends of legs are decided here, not by the solver.
+NEVER = Options(
+    gradient_tolerance=-1.0,
+    relative_tolerance=-1.0,
+    stagnation_tolerance=-1.0,
+    max_evaluations=2**31 - 1,
+)
+
+
+class Start(IntEnum):
+    """Where a leg starts."""
+
+    ORIGINAL = 0
+    GIVEN = 1
+    BEST = 2
+    NEAR_BEST = 3
+    NEAR_ORIGINAL = 4
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One run from one start.
+
+    Parameters
+    ----------
+    start : Start
+        Where from. Without a best point: from the original.
+    rival : int
+        Rank, among the logits of the original image, of the class to aim at; -1: whichever has the
+        largest logit.
+    evaluations : int
+        At most.
+    """
+
+    start: Start
+    rival: int
+    evaluations: int
+
+
+def legs(rivals: int, given: bool) -> tuple[list[Leg], list[Leg]]:
+    """Return the legs that every image begins with, and those it repeats after them.
+
+    Parameters
+    ----------
+    rivals : int
+        How many classes can be aimed at.
+    given : bool
+        Whether there are starting points of the user's.
+    """
+    by_class = [Leg(Start.ORIGINAL, rank, 12) for rank in range(1, min(rivals, MOST_CLASSES + 1))]
+    polish = Leg(Start.BEST, -1, 30)
+    users = [Leg(Start.GIVEN, -1, 20)] if given else []
+    begin = [Leg(Start.ORIGINAL, -1, 14), *users, *by_class[:2], polish, *by_class[2:]]
+    return begin, [Leg(Start.NEAR_BEST, -1, 20), Leg(Start.NEAR_ORIGINAL, -1, 20)]
+
+
+class LegSearch(Search):
+    """The legs of all images.
+
+    Parameters
+    ----------
+    rivals : bool
+        Whether the objective can aim at single classes.
+    starts : Tensor (B, n), optional
+        Points that a leg of their own starts from.
+    history : int
+        Number of pairs.
+    seed : int
+        Of the restarts' noise.
+    **shared
+        See `Search`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        rivals: bool,
+        starts: Tensor | None,
+        history: int,
+        seed: int,
+        **shared: Any,
+    ) -> None:
+        super().__init__(*args, **shared)
+        self._history, self._seed, self._starts = history, seed, starts
+        self._rivals = rivals
+        self._legs: tuple[list[Leg], list[Leg]] = ([], [])
+        self._order = self.full(-1, torch.int64)[:, None].repeat(1, MOST_CLASSES + 1)
+        self.slack = self.full(0.0)
+        # Of the present leg: its number, evaluations so far, class aimed at, nearest distance now
+        # and PROGRESS_AGE evaluations ago, and whether it found the best point.
+        self.leg, self.age = self.full(0, torch.int64), self.full(0, torch.int64)
+        self.rival = self.full(-1, torch.int64)
+        self.nearest, self.mark = self.full(torch.inf), self.full(torch.inf)
+        self.improved = self.full(False, torch.bool)
+        # Of the best point: its margin, and the change of the margin along the ray through it.
+        self.margin, self.slope = self.full(0.0), self.full(0.0)
+
+    def run(self, tile: int, advance: Callable[[int], None]) -> None:
+        """Carry all images through their legs, `tile` at a time."""
+        if len(self.x0) == 0:
+            return
+        slots = Tile(self._state(tile), len(self.x0))
+        while len(slots.active):
+            x, index = slots.trial(), slots.index
+            evaluation = self.objective.constraint(x, self.labels[index], self.rival[index])
+            first = self.forwards[index] == 0
+            self.forwards[index] += 1
+            self.backwards[index] += 1
+            done = torch.zeros_like(first)
+            if first.any():
+                done = self._begin(index, evaluation, first)
+            h = evaluation.loss.double() + self.slack[index]
+            gradient = self.open_part(evaluation.gradient, index)
+            size = self._dual(gradient)
+            starting = self.age[index] == 0
+            if starting.any():
+                self._set_out(slots, starting, x, h, gradient, size)
+            distance, c = self._step(slots, x, h, gradient)
+            self.record(index, distance, evaluation.margin, c)
+            ended = self._note(slots, x, evaluation, h, size, distance, c)
+            done |= ~self.can_afford(index, 2) | self.near_enough(index)
+            self._refine(index[(ended | done) & self.improved[index]])
+            done |= ~self.can_afford(index, 2) | self.near_enough(index)
+            ended &= ~done
+            if ended.any():
+                self._next_leg(slots, ended)
+            if done.any():
+                advance(int(done.sum()))
+                free, fresh = slots.replace(done)
+                if len(fresh):
+                    self._load(slots.state, free, fresh, self.x0[fresh])
+
+    @abstractmethod
+    def _state(self, tile: int) -> State:
+        """Return a state whose slots hold the first images."""
+
+    @abstractmethod
+    def _load(self, state: State, slots: Tensor, index: Tensor, start: Tensor) -> None:
+        """Start legs of images `index` (k,) at `start` (k, n)."""
+
+    @abstractmethod
+    def _set_out(
+        self, slots: Tile, starting: Tensor, x: Tensor, h: Tensor, g: Tensor, size: Tensor
+    ) -> None:
+        """Prepare the legs that start, of the rows `starting` (b,), as if h were linear.
+
+        x (b, n), h (b,), its gradient g (b, n) and the dual norm of that, `size` (b,).
+        """
+
+    @abstractmethod
+    def _step(self, slots: Tile, x: Tensor, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Advance by the evaluations; return distances (b,) of x and weights c (b,) of the norm."""
+
+    @abstractmethod
+    def _dual(self, g: Tensor) -> Tensor:
+        """Return the dual norms (b,) of gradients (b, n): h falls by that per distance, at most."""
+
+    def _begin(self, index: Tensor, evaluation: Evaluation, first: Tensor) -> Tensor:
+        """Judge the original images; return which of them are finished."""
+        broken = first & ~(evaluation.loss.isfinite() & evaluation.gradient.isfinite().all(1))
+        fooled = first & evaluation.fooled & ~broken
+        self.status[index[fooled]] = AttackStatus.ALREADY_ADVERSARIAL
+        self.status[index[broken]] = AttackStatus.NON_FINITE
+        which = index[first]
+        logits = evaluation.logits[first]
+        if not self._legs[0]:
+            rivals = logits.shape[1] - 1 if self._rivals else 0
+            self._legs = legs(rivals, self._starts is not None)
+        others = logits.scatter(1, self.labels[which][:, None], -torch.inf)
+        ranks = min(MOST_CLASSES + 1, others.shape[1] - 1)
+        self._order[which, :ranks] = others.topk(ranks, dim=1).indices
+        size = logits.double().abs().nan_to_num(posinf=0).amax(1)
+        rounding = ROUNDING * torch.finfo(logits.dtype).eps * size
+        self.slack[which] = SLACK * evaluation.loss[first].double().abs() + rounding
+        return fooled | broken
+
+    def _note(
+        self,
+        slots: Tile,
+        x: Tensor,
+        evaluation: Evaluation,
+        h: Tensor,
+        size: Tensor,
+        distance: Tensor,
+        c: Tensor,
+    ) -> Tensor:
+        """Keep the nearest points; return which legs are at their end."""
+        index = slots.index
+        found = evaluation.surely & (self.age[index] + self.leg[index] > 0)
+        better = found & (distance < self.distance[index])
+        if better.any():
+            which = index[better]
+            self.keep(which, x[better], distance[better], c[better])
+            self.margin[which] = -h[better]
+            self.slope[which] = size[better] * distance[better]
+            self.improved[which] = True
+        self.age[index] += 1
+        age, best = self.age[index], self.distance[index]
+        nearest = torch.where(found, distance, torch.inf).minimum(self.nearest[index])
+        self.nearest[index] = nearest
+        # Where the margin would end along its gradient.
+        expected = distance + h / size
+        far = expected > PRUNE * best
+        lost = far & ((distance > PRUNE * best) | ((h > 0) & (expected > PRUNE**2 * best)))
+        asked = age % PROGRESS_AGE == 0
+        still = asked & nearest.isfinite() & (nearest > (1 - PROGRESS) * self.mark[index])
+        self.mark[index] = torch.where(asked, nearest, self.mark[index])
+        limit = self._table(index, "evaluations")
+        return slots.stopped() | (age >= limit) | ((age >= PRUNE_AGE) & lost) | still
+
+    def _table(self, index: Tensor, field: str) -> Tensor:
+        """Look up a field of the present legs of some images."""
+        begin, again = self._legs
+        values = torch.tensor([int(getattr(leg, field)) for leg in begin + again])
+        leg = self.leg[index]
+        place = torch.where(
+            leg < len(begin), leg, len(begin) + (leg - len(begin)) % max(1, len(again))
+        )
+        return values.to(place.device)[place]
+
+    def _refine(self, which: Tensor) -> None:
+        """Move best points towards their originals, by secants on the margin along the ray."""
+        self.improved[which] = False
+        r = (self.best[which] - self.x0[which]).double()
+        # The last point t r inside, its margin and slope; the last one outside, not known at first.
+        t, margin, slope = torch.ones(len(which)).double(), self.margin[which], self.slope[which]
+        t = t.to(margin.device)
+        t_outside, outside = torch.full_like(t, torch.nan), torch.zeros_like(margin)
+        for _ in range(RAY_PASSES):
+            to_edge = torch.where(
+                t_outside.isnan(), margin / slope, (t - t_outside) * margin / (margin - outside)
+            )
+            next_t = t - INSIDE * to_edge
+            go = self.can_afford(which, 1) & (next_t < t) & (next_t > 0)
+            if not go.any():
+                return
+            rows = which[go]
+            x = (self.x0[rows].double() + next_t[go, None] * r[go]).to(self.x0.dtype)
+            _, surely, seen = self.objective.fooled(x, self.labels[rows])
+            self.forwards[rows] += 1
+            distance = self.length(x - self.x0[rows])
+            nearer = surely & (distance < self.distance[rows])
+            self.keep(rows[nearer], x[nearer], distance[nearer], self.c_best[rows[nearer]])
+            seen = seen.double() - self.slack[rows]
+            place = go.nonzero()[:, 0]
+            inside, beyond = place[seen > 0], place[seen <= 0]
+            slope[inside] = (margin[inside] - seen[seen > 0]) / (t - next_t)[inside]
+            margin[inside], t[inside] = seen[seen > 0], next_t[inside]
+            outside[beyond], t_outside[beyond] = seen[seen <= 0], next_t[beyond]
+
+    def _next_leg(self, slots: Tile, ended: Tensor) -> None:
+        """Start the next legs of some images."""
+        index, slot = slots.index[ended], slots.active[ended]
+        self.leg[index] += 1
+        self.age[index] = 0
+        self.nearest[index] = torch.inf
+        self.mark[index] = torch.inf
+        rank = self._table(index, "rival")
+        chosen = self._order[index].gather(1, rank.clamp(min=0)[:, None])[:, 0]
+        self.rival[index] = torch.where(rank < 0, -1, chosen)
+        kind = self._table(index, "start")
+        start = self.x0[index]
+        known = self.distance[index].isfinite()
+        if self._starts is not None:
+            given = self._starts[index]
+            start = torch.where((kind == Start.GIVEN)[:, None], given, start)
+        at_best = known & ((kind == Start.BEST) | (kind == Start.NEAR_BEST))
+        start = torch.where(at_best[:, None], self.best[index], start)
+        noisy = kind >= Start.NEAR_BEST
+        if noisy.any():
+            factor = torch.where(kind == Start.NEAR_BEST, NOISE_AT_BEST, NOISE_AT_ORIGINAL)
+            length = torch.where(
+                known, (self.best[index] - self.x0[index]).double().norm(dim=1), 1.0
+            )
+            noise = self._noise(index[noisy])
+            scaled = (factor * length)[noisy, None].to(noise.dtype) * noise
+            start[noisy] += scaled
+        self._load(slots.state, slot, index, start)
+
+    def _noise(self, which: Tensor) -> Tensor:
+        """Draw directions (k, n) of length 1, by the images, their legs and the seed alone."""
+        rows = []
+        generator = torch.Generator()
+        for image, leg in zip(self.x0[which].cpu(), self.leg[which].tolist(), strict=True):
+            key = zlib.crc32(image.numpy().tobytes(), self._seed & 0xFFFFFFFF)
+            generator.manual_seed(key * 2**20 + leg)
+            row = torch.randn(len(image), generator=generator, dtype=image.dtype)
+            rows.append(row / row.norm())
+        return torch.stack(rows).to(self.x0.device)

@@ -1,0 +1,108 @@
+"""The least radius of an L-infinity ball around x in which the network is fooled.
+
+A leg minimises the margin h by L-BFGS in the box |r| <= radius. At every accepted point the radius
+takes a Newton step towards h = 0: by the envelope theorem, the least h in the box falls with the
+radius by the sum of |dh/dx_i| over the values at its faces. The objective stays the same, so the
+pairs stay good; the point moves with the faces.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advkit.attack.legs import NEVER, SLACK, LegSearch
+from advkit.attack.search import row_sum
+from advkit.ops.lbfgs_step import State, init, lbfgs_step
+from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, Status, Vector
+from advkit.optim.tiles import Tile
+
+__all__ = ["RadiusSearch"]
+
+# A value within this part of the radius of a face moves with it.
+AT_FACE = 1e-3
+# The first step leads to the face wherever the gradient is not this much smaller than its mean.
+LEAST_GRADIENT = 1e-3
+# The radius grows by this factor at most.
+MOST_GROWTH = 2.0
+
+
+class RadiusSearch(LegSearch):
+    """Legs for ``norm="linf"``; see `LegSearch` for the parameters."""
+
+    def __init__(self, *args: Any, **shared: Any) -> None:
+        super().__init__(*args, **shared)
+        self.radius = self.full(torch.inf)
+
+    def _state(self, tile: int) -> State:
+        x0 = self.x0[:tile]
+        lower, upper = self._ball(torch.arange(tile, device=x0.device))
+        return init(
+            x0,
+            lower=lower,
+            upper=upper,
+            history=self._history,
+            options=NEVER,
+        )
+
+    def _load(self, state: State, slots: Tensor, index: Tensor, start: Tensor) -> None:
+        self.radius[index] = torch.inf
+        lower, upper = self._ball(index)
+        state.load(slots, start, lower=lower, upper=upper)
+
+    def _ball(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the box within the radius of some images (k, n)."""
+        x0, radius = self.x0[index], self.radius[index].to(self.x0.dtype)[:, None]
+        lower, upper = self.box(index)
+        return torch.maximum(x0 - radius, lower), torch.minimum(x0 + radius, upper)
+
+    def _dual(self, g: Tensor) -> Tensor:
+        return row_sum(g.double().abs())
+
+    def _set_out(
+        self, slots: Tile, starting: Tensor, x: Tensor, h: Tensor, g: Tensor, size: Tensor
+    ) -> None:
+        index, slot = slots.index[starting], slots.active[starting]
+        h, g, size, r = (
+            h[starting],
+            g[starting].double(),
+            size[starting],
+            x[starting] - self.x0[index],
+        )
+        gap = torch.maximum(h - row_sum(g * r.double()), SLACK * h.abs())
+        radius = torch.maximum(gap / size, self.length(r))
+        self.radius[index] = torch.where(radius.isfinite(), radius, 1.0)
+        state = slots.state
+        state.lower[slot], state.upper[slot] = self._ball(index)
+        steep = self.radius[index] * g.shape[1] / (LEAST_GRADIENT * size)
+        state.scalars[slot, Scalar.FIRST_STEP] = torch.where(steep.isfinite(), steep, 1.0)
+
+    def _step(self, slots: Tile, x: Tensor, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        state, index = slots.state, slots.index
+        before = state.counters[slots.active, Counter.ITERATIONS]
+        lbfgs_step(state, h.to(x.dtype), g, slots.active)
+        moved = state.counters[slots.active, Counter.ITERATIONS] != before
+        if moved.any():
+            self._move_faces(state, slots.active[moved], index[moved])
+        return self.length(x - self.x0[index]), torch.full_like(h, torch.nan)
+
+    def _move_faces(self, state: State, slot: Tensor, index: Tensor) -> None:
+        """Take the radius's Newton step, and the points with it, to be evaluated next."""
+        n = state.trial.shape[1]
+        x, g = state.x[slot], state.vectors[slot, Vector.G, :n]
+        h, radius, x0 = state.scalars[slot, Scalar.F], self.radius[index], self.x0[index]
+        r = x - x0
+        at_face = r.abs() >= ((1 - AT_FACE) * radius).to(r.dtype)[:, None]
+        slope = row_sum(torch.where(at_face, g.abs(), 0).double())
+        wanted = radius + h / slope
+        wanted = torch.where(wanted.isfinite() & (wanted > 0), wanted, radius / 2)
+        wanted = torch.minimum(wanted, MOST_GROWTH * radius)
+        self.radius[index] = wanted
+        lower, upper = self._ball(index)
+        state.lower[slot], state.upper[slot] = lower, upper
+        new = torch.where(at_face, x0 + torch.sign(r) * wanted.to(r.dtype)[:, None], x)
+        state.trial[slot] = new.clamp(lower, upper)
+        state.counters[slot, Counter.PHASE] = int(Phase.START)
+        state.counters[slot, Counter.STATUS] = int(Status.RUNNING)

@@ -1,0 +1,212 @@
+"""What every search keeps of its images: the nearest point found, what it cost, how it ended."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advkit.attack.objective import Objective
+from advkit.attack.result import AttackResult, AttackStatus, Trajectory
+from advkit.attack.rounding import ROUNDING_PASSES, Grid, Rounding
+
+__all__ = ["Search", "row_sum"]
+
+
+class Search(ABC):
+    """B images and the nearest points found that fool the network.
+
+    Parameters
+    ----------
+    objective : Objective
+        The network and the loss.
+    x : Tensor (B, n)
+        Original images.
+    labels : Tensor (B,)
+        As the objective takes them.
+    norm : str
+        What makes a point near: "l2sq" or "l2", "l1", "linf".
+    lower, upper : Tensor (1 or B, 1 or n)
+        The box.
+    max_evaluations : int
+        Of each image: twice as many passes through the network, forward or backward, the
+        verification included.
+    stop_distance : Tensor (B,), optional
+        An image is finished as soon as a point at most this far away is found.
+    grid : Grid, optional
+        Round the points found to it.
+    trajectory : bool
+        Record every evaluation.
+
+    Attributes
+    ----------
+    best : Tensor (B, n)
+        The nearest points found, the originals where none was.
+    distance : Tensor (B,) of float64
+        Theirs, infinite where none was found.
+    c_best : Tensor (B,) of float64
+        The weights of the norm that they were found with.
+    forwards, backwards : Tensor (B,) of int64
+        Passes so far.
+    status : Tensor (B,) of int8
+        `AttackStatus`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        x: Tensor,
+        labels: Tensor,
+        *,
+        norm: str,
+        lower: Tensor,
+        upper: Tensor,
+        max_evaluations: int,
+        stop_distance: Tensor | None = None,
+        grid: Grid | None = None,
+        trajectory: bool = False,
+    ) -> None:
+        self.objective, self.x0, self.labels, self.norm = objective, x, labels, norm
+        self.lower, self.upper = lower, upper
+        # What verification and rounding need comes last.
+        last = 1 if grid is None else 1 + ROUNDING_PASSES
+        self._passes = 2 * max_evaluations - last
+        self._stop_distance, self._grid = stop_distance, grid
+        self._rounds: list[tuple[Tensor, ...]] | None = [] if trajectory else None
+        fixed = lower == upper
+        self._open = (~fixed).to(x.dtype) if bool(fixed.any()) else None
+        self.best = x.clone()
+        self.distance = self.full(torch.inf)
+        self.c_best = self.full(torch.nan)
+        self.forwards, self.backwards = self.full(0, torch.int64), self.full(0, torch.int64)
+        self.status = self.full(AttackStatus.NOT_FOUND, torch.int8)
+
+    @abstractmethod
+    def run(self, tile: int, advance: Callable[[int], None]) -> None:
+        """Search for all images, `tile` at a time; `advance` is told how many are finished."""
+
+    def full(self, value: float, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return one value for each image (B,)."""
+        return self.x0.new_full((len(self.x0),), value, dtype=dtype)
+
+    def length(self, r: Tensor) -> Tensor:
+        """Return the norms (b,) in float64 of perturbations (b, n)."""
+        r = r.double()
+        if self.norm == "linf":
+            return r.abs().amax(1)
+        return row_sum(r.abs()) if self.norm == "l1" else row_sum(r.square()).sqrt()
+
+    def box(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lower and upper bounds of some images (1 or k, 1 or n)."""
+        lower = self.lower if len(self.lower) == 1 else self.lower[index]
+        return lower, self.upper if len(self.upper) == 1 else self.upper[index]
+
+    def own_box(self, index: Tensor) -> dict[str, Tensor]:
+        """Return those bounds of some images that are not shared by all, as `State.load` takes."""
+        return {
+            name: bound[index]
+            for name, bound in (("lower", self.lower), ("upper", self.upper))
+            if len(bound) > 1
+        }
+
+    def open_part(self, gradient: Tensor, index: Tensor) -> Tensor:
+        """Return gradients (b, n) with zeros where the box leaves no choice."""
+        if self._open is None:
+            return gradient
+        return gradient * (self._open if len(self._open) == 1 else self._open[index])
+
+    def near_enough(self, index: Tensor) -> Tensor:
+        """Return which images may stop (b,)."""
+        if self._stop_distance is None:
+            return torch.zeros_like(index, dtype=torch.bool)
+        return self.distance[index] <= self._stop_distance[index]
+
+    def record(self, index: Tensor, distance: Tensor, margin: Tensor, c: Tensor) -> None:
+        """Add a round to the trajectory, if one is wanted."""
+        if self._rounds is not None:
+            passes = self.forwards[index] + self.backwards[index]
+            self._rounds.append(
+                (index.clone(), passes, distance.clone(), margin.double(), c.clone())
+            )
+
+    def can_afford(self, index: Tensor, passes: int) -> Tensor:
+        """Return which images may make so many passes more (b,)."""
+        return self.forwards[index] + self.backwards[index] + passes <= self._passes
+
+    def keep(self, which: Tensor, x: Tensor, distance: Tensor, c: Tensor) -> None:
+        """Note nearer points x (k, n) of the images `which` (k,)."""
+        self.best[which] = x
+        self.distance[which] = distance
+        self.c_best[which] = c
+
+    def verify(self, tile: int) -> None:
+        """Ask the network again about every point found, in other batches than it was found in."""
+        found = self.distance.isfinite().nonzero()[:, 0].flip(0)
+        for which in found.split(tile) if len(found) else ():
+            if self._grid is not None:
+                self._round(which, self._grid)
+            still = self.objective.fooled(self.best[which], self.labels[which])[0]
+            self.forwards[which] += 1
+            self.status[which[still]] = AttackStatus.FOUND
+            lost = which[~still]
+            self.best[lost] = self.x0[lost]
+
+    def _round(self, which: Tensor, grid: Grid) -> None:
+        """Round points to the grid, as near to their originals as still fools the network."""
+        lower, upper = self.box(which)
+        rounding = Rounding(self.best[which], self.x0[which], lower, upper, grid)
+        labels = self.labels[which]
+        evaluation = self.objective.constraint(self.best[which], labels, torch.full_like(which, -1))
+        rounding.gradient = self.open_part(evaluation.gradient, which)
+        nearest = torch.full_like(self.distance[which], torch.inf)
+        for _ in range(ROUNDING_PASSES - 2):  # the evaluation was two
+            tried = rounding.points()
+            _, surely, margin = self.objective.fooled(tried, labels)
+            distance = self.length(tried - self.x0[which])
+            better = surely & (distance < nearest)
+            self.best[which[better]] = tried[better]
+            nearest = torch.where(better, distance, nearest)
+            rounding.learn(surely, margin)
+        self.forwards[which] += ROUNDING_PASSES - 1
+        self.backwards[which] += 1
+        self.distance[which] = nearest
+        self.best[which[nearest.isinf()]] = self.x0[which[nearest.isinf()]]
+
+    def result(self, shape: torch.Size, settings: dict[str, Any]) -> AttackResult:
+        """Gather the images (B, *shape) and what is known of them."""
+        found = self.status == AttackStatus.FOUND
+        r = (self.best - self.x0).double()
+        squares = row_sum(r.square())
+        distance = self.length(r)
+        kind = self.x0.dtype
+        return AttackResult(
+            adversarial=self.best.view(-1, *shape),
+            success=found | (self.status == AttackStatus.ALREADY_ADVERSARIAL),
+            distance=distance.to(kind),
+            rms=(squares / r.shape[1]).sqrt().to(kind),
+            c=torch.where(found, self.c_best, torch.nan).to(kind),
+            forwards=self.forwards,
+            backwards=self.backwards,
+            status=self.status,
+            settings=settings,
+            trajectory=self._trajectory(),
+        )
+
+    def _trajectory(self) -> Trajectory | None:
+        if self._rounds is None:
+            return None
+        if not self._rounds:
+            self.record(*(self.full(0.0, kind)[:0] for kind in (torch.int64, *3 * [torch.float64])))
+        index, passes, distance, margin, c = (
+            torch.cat(column) for column in zip(*self._rounds, strict=True)
+        )
+        return Trajectory(index, passes, distance, margin, c)
+
+
+def row_sum(values: Tensor) -> Tensor:
+    """Sum rows (b, n) so that the bits of each depend on that row alone, not on b or threads."""
+    padded = torch.nn.functional.pad(values, (0, -values.shape[1] % 1024))
+    return padded.view(len(values), padded.shape[1] // 1024, 1024).sum(-1).sum(-1)
