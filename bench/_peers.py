@@ -161,7 +161,8 @@ def _table() -> list[Peer]:
         "adv_lib",
         "cw_linf",
         "linf",
-        lambda _, e: _adv_lib("carlini_wagner_linf", max_iterations=_each(e)),
+        # Its constant is doubled up to 21 times before the radius shrinks.
+        lambda _, e: _adv_lib("carlini_wagner_linf", max_iterations=max(1, e // 21)),
     )
     add(
         "adv_lib",
@@ -191,7 +192,12 @@ def _table() -> list[Peer]:
             "df", norm=ORDERS[p], steps=_passes(e, forwards=1, backwards=CLASSES - 1)
         ),
     )
-    add("adv_lib", "sdf", "l2", lambda _, e: _adv_lib("sdf"))
+    add(
+        "adv_lib",
+        "sdf",
+        "l2",
+        lambda _, e: _adv_lib("sdf", df_steps=_passes(e, forwards=1, backwards=CLASSES - 1)),
+    )
     add(
         "adv_lib",
         "apgd",
@@ -202,7 +208,8 @@ def _table() -> list[Peer]:
         "adv_lib",
         "apgd_targeted",
         every,
-        lambda p, e: _adv_lib_search("apgd_targeted", p, n_iter=max(1, e // (10 * (CLASSES - 1)))),
+        # Its L1 variant raises with fewer than 5 iterations.
+        lambda p, e: _adv_lib_search("apgd_targeted", p, n_iter=max(5, e // (10 * (CLASSES - 1)))),
     )
 
     names = {"l2": "L2", "l1": "L1", "linf": "LInf"}

@@ -8,6 +8,7 @@ is a softmax classifier without hidden layers, for which smallest perturbations 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -262,10 +263,26 @@ class LinearSoftmax:
             linear.bias.copy_(self.bias)
         return nn.Sequential(nn.Flatten(), linear)
 
+    def rowwise(self) -> Callable[[Tensor], Tensor]:
+        """Return the classifier as a network whose answers have the same bits in any batch."""
+
+        def network(x: Tensor) -> Tensor:
+            flat = x.flatten(1)
+            return torch.stack([row_sum(flat * w) for w in self.weight], 1) + self.bias
+
+        return network
+
     def untargeted_distance(
-        self, x: Tensor, labels: Tensor, *, lower: float = -np.inf, upper: float = np.inf
+        self,
+        x: Tensor,
+        labels: Tensor,
+        *,
+        norm: str = "l2",
+        kappa: float = 0.0,
+        lower: float | Tensor = -np.inf,
+        upper: float | Tensor = np.inf,
     ) -> Tensor:
-        """Return the exact L2 distance from `x` to where `labels` no longer has the largest logit.
+        """Return the exact distance from `x` to where `labels` no longer has the largest logit.
 
         To leave a class is to cross the boundary to one other class, so the distance is the
         smallest over the K - 1 halfspaces, each met with the box. For K = 2 it is the distance
@@ -277,7 +294,11 @@ class LinearSoftmax:
             Images inside the box.
         labels : Tensor (B,) int64
             The classes to leave.
-        lower, upper : float
+        norm : {"l2", "l1", "linf"}
+            In which the distance is.
+        kappa : float
+            By how much another logit shall be larger.
+        lower, upper : float or Tensor (B, n)
             The box.
 
         Returns
@@ -289,14 +310,77 @@ class LinearSoftmax:
         others = torch.full((len(flat), len(bias)), torch.inf, dtype=torch.float64)
         for k in range(len(bias)):
             rows = (labels != k).nonzero().squeeze(1)
-            normal, offset = weight[labels[rows]] - weight[k], bias[labels[rows]] - bias[k]
-            nearest = project_halfspace(flat[rows], normal, offset, lower=lower, upper=upper)
-            others[rows, k] = (nearest - flat[rows]).norm(dim=1).nan_to_num(nan=torch.inf)
+            normal = weight[labels[rows]] - weight[k]
+            offset = bias[labels[rows]] - bias[k] + kappa
+            low, high = (b[rows] if isinstance(b, Tensor) else b for b in (lower, upper))
+            others[rows, k] = halfspace_distance(
+                flat[rows], normal, offset, norm=norm, lower=low, upper=high
+            )
         return others.min(1).values
 
 
+def halfspace_distance(
+    x: Tensor,
+    normal: Tensor,
+    offset: Tensor,
+    *,
+    norm: str = "l2",
+    lower: float | Tensor = -np.inf,
+    upper: float | Tensor = np.inf,
+) -> Tensor:
+    """Return the exact distance of rows of `x` to ``{z : normalᵀz + offset <= 0}`` in a box.
+
+    L2: that of the projection. L1: the values with the largest ``|normal_i|`` move first, each as
+    far as its room goes. L-infinity: the least eps with
+    ``sum_i |normal_i| min(eps, room_i) >= gap``, by bisection.
+
+    Parameters
+    ----------
+    x, normal : Tensor (B, n), float64
+        Points inside the box, and normals.
+    offset : Tensor (B,), float64
+        Offsets of the halfspaces.
+    norm : {"l2", "l1", "linf"}
+        In which the distance is.
+    lower, upper : float or Tensor (B, n)
+        The box.
+
+    Returns
+    -------
+    Tensor (B,), float64
+        Distances; inf where box and halfspace do not meet.
+    """
+    if norm == "l2":
+        nearest = project_halfspace(x, normal, offset, lower=lower, upper=upper)
+        return (nearest - x).norm(dim=1).nan_to_num(nan=torch.inf)
+    gap = ((normal * x).sum(1) + offset).clamp(min=0)
+    weight = normal.abs()
+    room = torch.where(normal > 0, x - lower, upper - x)
+    if norm == "l1":
+        weight, order = weight.sort(1, descending=True)
+        room = room.gather(1, order)
+        gain = (weight * room).nan_to_num(nan=0.0)
+        before = (gain.cumsum(1) - gain).nan_to_num(nan=torch.inf)
+        moved = torch.minimum(room, (gap[:, None] - before).clamp(min=0) / weight)
+        return torch.where(gap <= gain.sum(1), moved.nan_to_num(nan=0.0).sum(1), torch.inf)
+    high = torch.where(room.isfinite(), room, gap[:, None] / weight.sum(1, keepdim=True))
+    high = high.amax(1).maximum(gap / weight.sum(1))
+    reachable = (weight * torch.minimum(room, high[:, None])).sum(1) >= gap
+    low = torch.zeros_like(high)
+    for _ in range(100):
+        middle = (low + high) / 2
+        enough = (weight * torch.minimum(room, middle[:, None])).sum(1) >= gap
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return torch.where(reachable, high, torch.inf)
+
+
 def project_halfspace(
-    x: Tensor, normal: Tensor, offset: Tensor, *, lower: float = -np.inf, upper: float = np.inf
+    x: Tensor,
+    normal: Tensor,
+    offset: Tensor,
+    *,
+    lower: float | Tensor = -np.inf,
+    upper: float | Tensor = np.inf,
 ) -> Tensor:
     """Project each row of `x` on ``{z : normalᵀz + offset <= 0, lower <= z <= upper}``.
 
@@ -313,7 +397,7 @@ def project_halfspace(
         Normals of the halfspaces.
     offset : Tensor (B,), float64
         Offsets of the halfspaces.
-    lower, upper : float
+    lower, upper : float or Tensor (B, n)
         The box.
 
     Returns
@@ -334,5 +418,5 @@ def project_halfspace(
     mu = roots.gather(1, holds.float().argmax(1, keepdim=True)).squeeze(1)
     mu = torch.where(gap <= 0, 0.0, mu)
     reachable = (gap <= 0) | (holds.any(1) & mu.isfinite())
-    projected = (x - mu[:, None] * normal).clamp(lower, upper)
+    projected = (x - mu[:, None] * normal).clamp(min=lower).clamp(max=upper)
     return torch.where(reachable[:, None], projected, torch.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,10 +31,18 @@ from advkit.optim.tiles import default_tile
 
 __all__ = ["METHODS", "lbfgs"]
 
-# Of each method: its norms and losses, the defaults first, and its number of pairs.
-METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
-    "augmented": (("l2", "l1", "linf"), ("margin", "dlr"), 6),
-    "penalty": (("l2sq", "l2", "l1"), (*LOSSES, "dlr"), 10),
+
+class Method(NamedTuple):
+    """What a method can be asked for, the defaults first, and its number of L-BFGS pairs."""
+
+    norms: tuple[str, ...]
+    losses: tuple[str, ...]
+    history: int
+
+
+METHODS = {
+    "augmented": Method(("l2", "l1", "linf"), ("margin", "dlr"), 6),
+    "penalty": Method(("l2sq", "l2", "l1"), (*LOSSES, "dlr"), 10),
 }
 
 
@@ -186,7 +194,6 @@ def lbfgs(
     }
     with torch.inference_mode(False), torch.no_grad(), use_backend(backend):
         flat, low, high = flat.clone(), low.clone(), high.clone()
-        by_rival = loss == "margin" and not targeted
         objective = Objective(
             model,
             x.shape[1:],
@@ -206,7 +213,12 @@ def lbfgs(
         }
         if method == "augmented":
             starts = check_starts(starting_points, x)
-            shared |= {"rivals": by_rival, "starts": starts, "seed": seed}
+            shared |= {
+                "rivals": loss == "margin" and not targeted,
+                "smooth": loss == "margin" and targeted,
+                "starts": starts,
+                "seed": seed,
+            }
         kind: type[Search] = AugmentedSearch if norm != "linf" else RadiusSearch
         search = (PenaltySearch if method == "penalty" else kind)(
             objective, flat, labels.detach().clone(), **shared

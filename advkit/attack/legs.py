@@ -31,17 +31,19 @@ __all__ = ["NEVER", "SLACK", "LegSearch"]
 SLACK = 1e-4
 ROUNDING = 128
 # A leg that leads farther than this many times the best distance is given up, from this age on.
-PRUNE = 1.3
+PRUNE = 1.4
 PRUNE_AGE = 6
 # And so is one whose nearest point came nearer by less than this part in so many evaluations.
 PROGRESS = 1e-3
 PROGRESS_AGE = 6
 # Length of the noise that restarts begin with, in units of the best distance.
-NOISE_AT_BEST, NOISE_AT_ORIGINAL = 1.7, 2.5
+NOISE_AT_BEST, NOISE_AT_ORIGINAL = 2.0, 4.0
 # After a leg that found a nearer point: so many forward passes along the ray from the original,
 # each this part of the way to where the margin should end.
-INSIDE, RAY_PASSES = 0.98, 3
+INSIDE, RAY_PASSES = 0.98, 2
 MOST_CLASSES = 8
+# Sharpness of the smoothed largest logit, per logit.
+COARSE, FINE = 1.0, 3.0
 # The ends of legs are decided here, not by the solver.
 NEVER = Options(
     gradient_tolerance=-1.0,
@@ -74,14 +76,17 @@ class Leg:
         largest logit.
     evaluations : int
         At most.
+    sharpness : float
+        Of the smoothed largest logit, see `Objective.constraint`; 0: the largest itself.
     """
 
     start: Start
     rival: int
     evaluations: int
+    sharpness: float = 0.0
 
 
-def legs(rivals: int, given: bool) -> tuple[list[Leg], list[Leg]]:
+def legs(rivals: int, given: bool, smooth: bool) -> tuple[list[Leg], list[Leg]]:
     """Return the legs that every image begins with, and those it repeats after them.
 
     Parameters
@@ -90,11 +95,22 @@ def legs(rivals: int, given: bool) -> tuple[list[Leg], list[Leg]]:
         How many classes can be aimed at.
     given : bool
         Whether there are starting points of the user's.
+    smooth : bool
+        Whether to smooth the largest of the other logits at first: for targets, to which the way
+        may lead between classes.
     """
     by_class = [Leg(Start.ORIGINAL, rank, 12) for rank in range(1, min(rivals, MOST_CLASSES + 1))]
-    polish = Leg(Start.BEST, -1, 30)
+    polish = Leg(Start.BEST, -1, 30, FINE if smooth else 0.0)
     users = [Leg(Start.GIVEN, -1, 20)] if given else []
-    begin = [Leg(Start.ORIGINAL, -1, 14), *users, *by_class[:2], polish, *by_class[2:]]
+    if smooth:
+        begin = [Leg(Start.ORIGINAL, -1, 24, COARSE), *users, polish]
+        return begin, [
+            Leg(Start.NEAR_BEST, -1, 20, FINE),
+            Leg(Start.NEAR_ORIGINAL, -1, 24, COARSE),
+            polish,
+        ]
+    first = Leg(Start.ORIGINAL, -1, 14)
+    begin = [first, *users, *by_class[:2], polish, *by_class[2:]]
     return begin, [Leg(Start.NEAR_BEST, -1, 20), Leg(Start.NEAR_ORIGINAL, -1, 20)]
 
 
@@ -105,6 +121,8 @@ class LegSearch(Search):
     ----------
     rivals : bool
         Whether the objective can aim at single classes.
+    smooth : bool
+        Whether it can smooth the largest logit, and is better for it.
     starts : Tensor (B, n), optional
         Points that a leg of their own starts from.
     history : int
@@ -119,6 +137,7 @@ class LegSearch(Search):
         self,
         *args: Any,
         rivals: bool,
+        smooth: bool,
         starts: Tensor | None,
         history: int,
         seed: int,
@@ -126,7 +145,7 @@ class LegSearch(Search):
     ) -> None:
         super().__init__(*args, **shared)
         self._history, self._seed, self._starts = history, seed, starts
-        self._rivals = rivals
+        self._rivals, self._smooth = rivals, smooth
         self._legs: tuple[list[Leg], list[Leg]] = ([], [])
         self._order = self.full(-1, torch.int64)[:, None].repeat(1, MOST_CLASSES + 1)
         self.slack = self.full(0.0)
@@ -134,6 +153,7 @@ class LegSearch(Search):
         # and PROGRESS_AGE evaluations ago, and whether it found the best point.
         self.leg, self.age = self.full(0, torch.int64), self.full(0, torch.int64)
         self.rival = self.full(-1, torch.int64)
+        self.sharpness = self.full(COARSE if smooth else 0.0)
         self.nearest, self.mark = self.full(torch.inf), self.full(torch.inf)
         self.improved = self.full(False, torch.bool)
         # Of the best point: its margin, and the change of the margin along the ray through it.
@@ -146,7 +166,9 @@ class LegSearch(Search):
         slots = Tile(self._state(tile), len(self.x0))
         while len(slots.active):
             x, index = slots.trial(), slots.index
-            evaluation = self.objective.constraint(x, self.labels[index], self.rival[index])
+            evaluation = self.objective.constraint(
+                x, self.labels[index], self.rival[index], self.sharpness[index]
+            )
             first = self.forwards[index] == 0
             self.forwards[index] += 1
             self.backwards[index] += 1
@@ -209,7 +231,7 @@ class LegSearch(Search):
         logits = evaluation.logits[first]
         if not self._legs[0]:
             rivals = logits.shape[1] - 1 if self._rivals else 0
-            self._legs = legs(rivals, self._starts is not None)
+            self._legs = legs(rivals, self._starts is not None, self._smooth)
         others = logits.scatter(1, self.labels[which][:, None], -torch.inf)
         ranks = min(MOST_CLASSES + 1, others.shape[1] - 1)
         self._order[which, :ranks] = others.topk(ranks, dim=1).indices
@@ -255,7 +277,7 @@ class LegSearch(Search):
     def _table(self, index: Tensor, field: str) -> Tensor:
         """Look up a field of the present legs of some images."""
         begin, again = self._legs
-        values = torch.tensor([int(getattr(leg, field)) for leg in begin + again])
+        values = torch.tensor([getattr(leg, field) for leg in begin + again])
         leg = self.leg[index]
         place = torch.where(
             leg < len(begin), leg, len(begin) + (leg - len(begin)) % max(1, len(again))
@@ -302,6 +324,7 @@ class LegSearch(Search):
         rank = self._table(index, "rival")
         chosen = self._order[index].gather(1, rank.clamp(min=0)[:, None])[:, 0]
         self.rival[index] = torch.where(rank < 0, -1, chosen)
+        self.sharpness[index] = self._table(index, "sharpness").double()
         kind = self._table(index, "start")
         start = self.x0[index]
         known = self.distance[index].isfinite()

@@ -120,11 +120,16 @@ class Objective:
 
         return self._evaluate(x, labels, head)
 
-    def constraint(self, x: Tensor, labels: Tensor, rivals: Tensor) -> Evaluation:
+    def constraint(
+        self, x: Tensor, labels: Tensor, rivals: Tensor, sharpness: Tensor | None = None
+    ) -> Evaluation:
         """Evaluate what must not be positive for the attack to succeed, as the evaluation's loss.
 
         The margin by which the network is not fooled yet, plus kappa: z_label - z_rival, with the
-        largest of the other logits where `rivals` (b,) is negative; turned round when targeted. A loss of the user's is taken as it is.
+        largest of the other logits where `rivals` (b,) is negative; turned round when targeted.
+        Where `sharpness` s (b,) is positive, the largest is log(sum(exp(s z))) / s instead: no
+        smaller, and without the kinks between classes that rise while others fall.
+        A loss of the user's is taken as it is.
         """
         if not isinstance(self._loss, str):
             return self._evaluate(x, labels, self._custom)
@@ -134,10 +139,15 @@ class Objective:
             others = logits.scatter(1, labels[:, None], -torch.inf)
             rival = torch.where(rivals < 0, others.argmax(1), rivals)
             sign = -1.0 if self._targeted else 1.0
-            difference = sign * (own - logits.gather(1, rival[:, None])[:, 0])
-            dlogits = torch.zeros_like(logits)
-            dlogits.scatter_(1, labels[:, None], sign).scatter_(1, rival[:, None], -sign)
-            return difference + self._kappa, dlogits
+            share = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0)
+            other = logits.gather(1, rival[:, None])[:, 0]
+            if sharpness is not None:
+                smooth = sharpness > 0
+                scaled = others * torch.where(smooth, sharpness, 1.0).to(others.dtype)[:, None]
+                other = torch.where(smooth, scaled.logsumexp(1) / sharpness, other).to(own.dtype)
+                share = torch.where(smooth[:, None], scaled.softmax(1), share)
+            dlogits = (-sign * share).scatter_(1, labels[:, None], sign)
+            return sign * (own - other) + self._kappa, dlogits
 
         return self._evaluate(x, labels, head)
 

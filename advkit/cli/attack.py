@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ from advkit.cli._common import (
 )
 from advkit.cli._outputs import FIGURE, IMAGES, RESULT, Task, prepare_folder, write_outputs
 from advkit.data import Dataset, load
-from advkit.losses import LOSSES
 from advkit.models import build, trained
-from advkit.norms import NORMS
 from advkit.ops._dispatch import BACKENDS, choose, use_backend
 from advkit.report import attack_table
 
@@ -48,8 +47,10 @@ environment variables:
 _EXAMPLES = """\
 examples:
   advkit attack --out digits
-      200 digits towards random classes, by the paper's method
-  advkit attack --targets none --loss margin --out nearest
+      200 digits towards random classes
+  advkit attack --method penalty --out paper
+      the same by the paper's own method, a search over c
+  advkit attack --targets none --norm linf --out nearest
       any wrong class will do, which needs smaller changes
   advkit attack --targets 3 --images 50 --out threes
       50 digits that are not a 3, each made into one
@@ -104,22 +105,22 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     how.add_argument(
         "--method",
         choices=METHODS,
-        default="penalty",
-        help="penalty: minimise c |r| + loss, searching for the largest c that still fools the "
-        "network (the paper's)",
+        default="augmented",
+        help="augmented: the shortest r that fools the network, by augmented Lagrangians; penalty: "
+        "minimise c |r| + loss, searching for the largest c that still fools it (the paper's)",
     )
     how.add_argument(
         "--norm",
-        choices=[name for name in NORMS if name != "none"],
-        default="l2sq",
-        help="size of the change r: squared L2, L2, or L1 (changes few pixels)",
+        choices=_each_once(*(method.norms for method in METHODS.values())),
+        help="size of the change r; augmented: l2 (default), l1 (changes few pixels) or linf; "
+        "penalty: l2sq (squared L2, default), l2 or l1",
     )
     how.add_argument(
         "--loss",
-        choices=list(LOSSES),
-        default="cross_entropy",
-        help="what draws towards the other answer: cross-entropy (the paper's), the difference "
-        "of logits, or that difference smoothed",
+        choices=_each_once(*(method.losses for method in METHODS.values())),
+        help="what draws towards the other answer; augmented: margin (difference of logits, "
+        "default) or dlr (its ratio to their spread); penalty: cross_entropy (the paper's, "
+        "default), margin, smooth_margin or dlr",
     )
     how.add_argument(
         "--kappa",
@@ -133,17 +134,32 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="N",
         type=integer(2),
         default=200,
-        help="evaluations of the network per image, the last of which verifies the result",
+        help="evaluations of the network per image, forward and backward",
     )
     how.add_argument(
-        "--history", metavar="M", type=integer(1), default=10, help="pairs that L-BFGS remembers"
+        "--history",
+        metavar="M",
+        type=integer(1),
+        help="pairs that L-BFGS remembers (default: 6 for augmented, 10 for penalty)",
+    )
+    how.add_argument(
+        "--levels",
+        metavar="N",
+        type=integer(2),
+        help="round the images to this many levels, and check them so; 256 are those of 8 bits",
+    )
+    how.add_argument(
+        "--stop-distance",
+        metavar="X",
+        type=non_negative,
+        help="be content with a change of this size",
     )
     how.add_argument(
         "--seed",
         metavar="N",
         type=integer(0, 2**63 - 1),
         default=0,
-        help="of the random targets",
+        help="of the random targets and the restarts",
     )
 
     where = parser.add_argument_group("where")
@@ -261,6 +277,9 @@ def _attack(
             method=arguments.method,
             max_evaluations=arguments.max_evaluations,
             history=arguments.history,
+            levels=arguments.levels,
+            stop_distance=arguments.stop_distance,
+            seed=arguments.seed,
             progress=sys.stderr.isatty(),
             backend=None if arguments.backend == "auto" else arguments.backend,
         )
@@ -274,9 +293,14 @@ def _print_table(arguments: argparse.Namespace, result: AttackResult, seconds: f
 
     print(
         f"{arguments.model} on {arguments.data} ({arguments.split}), "
-        f"targets {arguments.targets}, {arguments.norm}, {arguments.loss}\n"
+        f"targets {arguments.targets}, {result.settings['norm']}, {result.settings['loss']}\n"
     )
     Console().print(attack_table(result, seconds=seconds))
+
+
+def _each_once(*groups: Sequence[str]) -> list[str]:
+    """Return the names of all groups, each once."""
+    return list(dict.fromkeys(name for group in groups for name in group))
 
 
 def _targets(text: str) -> str | int:

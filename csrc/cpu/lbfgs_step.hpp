@@ -82,7 +82,11 @@ class Step {
 
   bool constrained() const { return sc_[column::rho] > 0; }
   // The derivative, by the loss, of what stands for it in the objective; and that itself.
-  double weight(double mu) const { return constrained() ? std::fmax(0.0, mu + sc_[column::rho] * loss_) : 1.0; }
+  double weight(double mu) const {
+    if (!constrained()) return 1.0;
+    const double w = mu + sc_[column::rho] * loss_;
+    return w < 0 ? 0.0 : w;  // not fmax, which would hide a NaN
+  }
   double value(double mu) const {
     if (!constrained()) return loss_;
     const double w = weight(mu);

@@ -52,10 +52,30 @@ BAD = {
     "labels-device": ({"labels": LABELS.to("meta")}, ValueError, "labels must be on cpu.*meta"),
     "model-none": ({"model": None}, TypeError, "model must be callable, got NoneType"),
     "model-text": ({"model": "resnet"}, TypeError, "model must be callable, got str"),
-    "norm": ({"norm": "linf"}, ValueError, "norm must be one of l2sq, l2, l1, got 'linf'"),
-    "norm-none": ({"norm": "none"}, ValueError, "norm must be one of l2sq, l2, l1, got 'none'"),
-    "loss": ({"loss": "dlr"}, ValueError, "loss must be one of cross_entropy.*got 'dlr'"),
-    "method": ({"method": "guess"}, ValueError, "method must be one of penalty.*got 'guess'"),
+    "norm": ({"norm": "l2sq"}, ValueError, "norm must be.*l2, l1, linf with.*augmented.*'l2sq'"),
+    "norm-penalty": (
+        {"norm": "linf", "method": "penalty"},
+        ValueError,
+        "norm must be one of l2sq, l2, l1 with.*penalty.*got 'linf'",
+    ),
+    "norm-text": ({"norm": "none"}, ValueError, "norm must be one of.*got 'none'"),
+    "norm-number": ({"norm": 2}, ValueError, "norm must be one of.*got 2"),
+    "norm-empty": ({"norm": ""}, ValueError, "norm must be one of.*got ''"),  # BUG? the default
+    "norm-zero": ({"norm": 0}, ValueError, "norm must be one of.*got 0"),  # BUG? the default
+    "loss": (
+        {"loss": "cross_entropy"},
+        ValueError,
+        "loss must be one of margin, dlr with.*augmented.*'cross_entropy'",
+    ),
+    "loss-penalty": (
+        {"loss": "hinge", "method": "penalty"},
+        ValueError,
+        "loss must be one of cross_entropy.*smooth_margin, dlr.*'hinge'",
+    ),
+    "loss-not-callable": ({"loss": 3.0}, ValueError, "loss must be one of.*got 3.0"),
+    "loss-empty": ({"loss": ""}, ValueError, "loss must be one of.*got ''"),  # BUG? the default
+    "method": ({"method": "guess"}, ValueError, "method must be one of augmented, penalty.*guess"),
+    "method-none": ({"method": None}, ValueError, "method must be one of.*got None"),
     "kappa-negative": ({"kappa": -1.0}, ValueError, "kappa.*at least 0, got -1"),
     "kappa-nan": ({"kappa": math.nan}, ValueError, "kappa must be finite.*nan"),
     "kappa-inf": ({"kappa": math.inf}, ValueError, "kappa must be finite.*inf"),
@@ -65,13 +85,56 @@ BAD = {
     "budget-float": ({"max_evaluations": 1e3}, ValueError, "max_evaluations.*got 1000.0"),
     "budget-none": ({"max_evaluations": None}, (TypeError, ValueError), "max_evaluations"),
     "history-0": ({"history": 0}, ValueError, "history.*at least 1, got 0"),
-    "history-none": ({"history": None}, (TypeError, ValueError), "history"),
+    "history-text": ({"history": "6"}, (TypeError, ValueError), "history"),
     "tile-0": ({"tile": 0}, ValueError, "tile.*at least 1, got 0"),
     "tile-float": ({"tile": 2.5}, ValueError, "tile.*got 2.5"),
-    "lower-nan": ({"lower": math.nan}, ValueError, "lower must be a finite number, got nan"),
-    "upper-inf": ({"upper": math.inf}, ValueError, "upper must be a finite number, got inf"),
-    "upper-text": ({"upper": "1"}, ValueError, "upper must be a finite number, got '1'"),
-    "upper-tensor": ({"upper": torch.ones(N)}, ValueError, "upper must be a finite number"),
+    "lower-nan": ({"lower": math.nan}, ValueError, "lower must be a finite number.*got nan"),
+    "upper-inf": ({"upper": math.inf}, ValueError, "upper must be a finite number.*got inf"),
+    "upper-text": ({"upper": "1"}, ValueError, "upper must be a finite number.*got '1'"),
+    "upper-list": ({"upper": [1.0] * N}, ValueError, "upper must be a finite number or a tensor"),
+    "upper-shape": ({"upper": torch.ones(N + 1)}, ValueError, r"upper must broadcast.*\(7,\)"),
+    "upper-images": ({"upper": torch.ones(3, N)}, ValueError, r"upper must broadcast.*\(3, 6\)"),
+    "upper-double": ({"upper": torch.ones(N).double()}, TypeError, "upper must have x's dtype"),
+    "upper-integer": ({"upper": torch.ones(N).long()}, TypeError, "upper must have x's dtype"),
+    "upper-bool": ({"upper": torch.ones(N).bool()}, TypeError, "upper must have.*got torch.bool"),
+    "upper-bool-linf": (  # BUG? taken as numbers
+        {"upper": torch.ones(N).bool(), "norm": "linf"},
+        TypeError,
+        "upper must have.*got torch.bool",
+    ),
+    "upper-device": ({"upper": torch.ones(N, device="meta")}, ValueError, "upper must be on cpu"),
+    "upper-tensor-nan": ({"upper": changed(X, 1, math.nan)}, ValueError, "upper must be finite"),
+    "lower-tensor-inf": ({"lower": changed(X, 1, -math.inf)}, ValueError, "lower must be finite"),
+    "crossed-tensors": ({"upper": torch.full((N,), -0.1)}, ValueError, "lower must be at most"),
+    "x-above-tensor": ({"upper": changed(X, 3, X[3, 2] / 2)}, ValueError, "x must.*image 3"),
+    "mask-float": ({"mask": torch.ones(N)}, TypeError, "mask must be.*bool, got torch.float32"),
+    "mask-list": ({"mask": [True] * N}, TypeError, "mask must be.*bool, got list"),
+    "mask-shape": ({"mask": torch.ones(5).bool()}, ValueError, r"mask must broadcast.*\(5,\)"),
+    "mask-device": ({"mask": torch.ones(N, device="meta").bool()}, ValueError, "mask must be on"),
+    "starts-list": ({"starting_points": X.tolist()}, ValueError, "starting_points must be a"),
+    "starts-shape": ({"starting_points": X[:1]}, ValueError, r"starting_points.*got \(1, 6\)"),
+    "starts-double": ({"starting_points": X.double()}, ValueError, "starting_points.*float64"),
+    "starts-nan": ({"starting_points": X * math.nan}, ValueError, "starting_points must be finite"),
+    "starts-device": ({"starting_points": X.to("meta")}, ValueError, "starting_points must be.*on"),
+    "starts-penalty": (
+        {"starting_points": X, "method": "penalty"},
+        ValueError,
+        'starting_points need method="augmented"',
+    ),
+    "stop-negative": ({"stop_distance": -0.1}, ValueError, "stop_distance.*at least 0, got -0.1"),
+    "stop-nan": ({"stop_distance": math.nan}, ValueError, "stop_distance.*nan"),
+    "stop-text": ({"stop_distance": "near"}, ValueError, "stop_distance.*near"),
+    "stop-shape": ({"stop_distance": torch.ones(3)}, ValueError, r"stop_distance.*\(4,\).*\(3,\)"),
+    "stop-one": ({"stop_distance": torch.tensor(1.0)}, ValueError, r"stop_distance.*got \(\)"),
+    "stop-integers": ({"stop_distance": LABELS}, ValueError, "stop_distance.*got.*int64"),
+    "stop-tensor-nan": ({"stop_distance": torch.full((4,), math.nan)}, ValueError, "stop_distance"),
+    "stop-device": ({"stop_distance": torch.ones(4).to("meta")}, ValueError, "stop_distance.*on"),
+    "levels-1": ({"levels": 1}, ValueError, "levels must be an integer of at least 2, got 1"),
+    "levels-float": ({"levels": 256.0}, ValueError, "levels must be an integer.*got 256.0"),
+    "levels-budget": ({"levels": 256, "max_evaluations": 5}, ValueError, "max_evaluations.*got 5"),
+    "trajectory": ({"trajectory": 1}, TypeError, "trajectory must be True or False, got 1"),
+    "seed-negative": ({"seed": -1}, ValueError, "seed must be an integer of at least 0, got -1"),
+    "seed-none": ({"seed": None}, ValueError, "seed must be.*got None"),
     "crossed": ({"lower": 1.0, "upper": 0.0}, ValueError, "lower must be less than upper"),
     "no-box": ({"lower": 0.5, "upper": 0.5}, ValueError, "lower must be less than upper"),
     "backend": ({"backend": "gpu"}, ValueError, "backend must be one of.*got 'gpu'"),
@@ -102,17 +165,17 @@ def test_arguments_after_targeted_are_keywords():
 
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("label", [CLASSES, 100])
-def test_a_label_beyond_the_networks_classes(label, targeted):
+def test_a_label_beyond_the_networks_classes(label, targeted, method):
     labels = LABELS.clone()
     labels[2] = label
-    with pytest.raises(ValueError, match=rf"labels.*K - 1.*{label}"):
-        lbfgs(NETWORK, X, labels, targeted)
+    with pytest.raises(ValueError, match=rf"labels must be 0 ... {CLASSES - 1} .*got {label}"):
+        lbfgs(NETWORK, X, labels, targeted, method=method)
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (1.0, 0.0)])
-def test_images_on_the_bounds_are_inside(values):
+def test_images_on_the_bounds_are_inside(values, attack):
     x = torch.tensor([values * 3])
-    result = lbfgs(NETWORK, x, NETWORK(x).argmax(1))
+    result = attack(NETWORK, x, NETWORK(x).argmax(1), max_evaluations=40)
     assert ((result.adversarial >= 0) & (result.adversarial <= 1)).all()
 
 
@@ -142,10 +205,10 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_bad_answer_of_the_network(name):
+def test_bad_answer_of_the_network(name, method):
     change, error, message = ANSWERS[name]
     with pytest.raises(error, match=f"model must.*{message}"):
-        lbfgs(lambda x: change(NETWORK(x)), X, LABELS)
+        lbfgs(lambda x: change(NETWORK(x)), X, LABELS, method=method)
 
 
 def test_a_network_that_ignores_its_input():
@@ -163,12 +226,12 @@ def test_a_network_without_autograd():
 
 
 @pytest.mark.parametrize("shape", [(0, N), (0, 1, 2, 3)], ids=str)
-def test_an_empty_batch_has_an_empty_result(shape, dtype):
+def test_an_empty_batch_has_an_empty_result(shape, dtype, attack):
     def never(x):
         raise AssertionError("nothing to attack")
 
     x = torch.ones(shape, dtype=dtype)
-    result = lbfgs(never, x, LABELS[:0], progress=False)
+    result = attack(never, x, LABELS[:0], progress=False)
     assert result.adversarial.shape == shape
     assert result.adversarial.dtype == dtype
     assert len(result) == 0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 import pytest
 import torch
-from problems import LinearSoftmax, project_halfspace
+from problems import LinearSoftmax
 from torch import nn
 
 from advkit.attack import AttackResult, AttackStatus, lbfgs
+from advkit.attack.lbfgs import METHODS
 from advkit.losses import LOSSES
 from advkit.ops._dispatch import available_backends
+
+penalty = partial(lbfgs, method="penalty")
 
 SHAPE = (1, 6, 10)
 N = 60
@@ -34,26 +38,8 @@ def halfspace(linear, labels):
     return weight[labels] - weight[1 - labels], bias[labels] - bias[1 - labels]
 
 
-def exact_l2(linear, x, labels, *, kappa=0.0, lower=0.0, upper=1.0):
-    normal, offset = halfspace(linear, labels)
-    flat = x.double().flatten(1)
-    return (project_halfspace(flat, normal, offset + kappa, lower=lower, upper=upper) - flat).norm(
-        dim=1
-    )
-
-
-def exact_l1(linear, x, labels, *, lower=0.0, upper=1.0):
-    """Return the smallest L1 distance: move the values that count most, each as far as it can."""
-    normal, offset = halfspace(linear, labels)
-    flat = x.double().flatten(1)
-    gap = (normal * flat).sum(1) + offset
-    room = torch.where(normal > 0, flat - lower, upper - flat)
-    weight, order = normal.abs().sort(1, descending=True)
-    room = room.gather(1, order)
-    gain = weight * room
-    before = gain.cumsum(1) - gain
-    moved = torch.minimum(room, (gap[:, None] - before).clamp(min=0) / weight)
-    return torch.where(gap <= gain.sum(1), moved.sum(1), torch.inf)
+def exact(linear, x, labels, **options):
+    return linear.untargeted_distance(x, labels, **{"lower": 0.0, "upper": 1.0} | options)
 
 
 def assert_fools(network, result, labels, targeted=False):
@@ -70,11 +56,11 @@ def assert_fools(network, result, labels, targeted=False):
 @pytest.mark.parametrize("loss", ["cross_entropy", "smooth_margin"])
 def test_two_classes_l2_is_within_one_percent_of_the_exact_optimum(loss, targeted, dtype):
     linear, network, x, labels = two_classes(30, dtype)
-    exact = exact_l2(linear, x, labels)
-    result = lbfgs(network, x, 1 - labels if targeted else labels, targeted, loss=loss)
+    optimum = exact(linear, x, labels)
+    result = penalty(network, x, 1 - labels if targeted else labels, targeted, loss=loss)
     assert result.success.all()
     assert (result.status == AttackStatus.FOUND).all()
-    ratio = result.distance.double() / exact
+    ratio = result.distance.double() / optimum
     assert ratio.min() >= 1 - ROUNDING[dtype]
     assert ratio.max() <= 1.01
     assert_fools(network, result, 1 - labels if targeted else labels, targeted)
@@ -96,10 +82,10 @@ SENSIBLE = {
 @pytest.mark.parametrize(("norm", "loss"), SENSIBLE)
 def test_two_classes_in_other_norms_and_losses(norm, loss, dtype):
     linear, network, x, labels = two_classes(30, dtype)
-    exact = (exact_l1 if norm == "l1" else exact_l2)(linear, x, labels)
-    result = lbfgs(network, x, labels, norm=norm, loss=loss)
+    optimum = exact(linear, x, labels, norm="l1" if norm == "l1" else "l2")
+    result = penalty(network, x, labels, norm=norm, loss=loss)
     assert result.success.all()
-    ratio = result.distance.double() / exact
+    ratio = result.distance.double() / optimum
     mean, most = SENSIBLE[norm, loss]
     assert ratio.min() >= 1 - ROUNDING[dtype]
     assert ratio.mean() <= mean
@@ -107,22 +93,22 @@ def test_two_classes_in_other_norms_and_losses(norm, loss, dtype):
     assert_fools(network, result, labels)
 
 
-def test_l1_touches_few_values_and_l2_touches_all():
+def test_l1_touches_few_values_and_l2_touches_all(method):
     _, network, x, labels = two_classes(10)
     touched = {}
-    for norm in ("l1", "l2sq"):
-        r = lbfgs(network, x, labels, norm=norm, lower=-100.0, upper=100.0).adversarial - x
+    for norm in ("l1", "l2"):
+        options = {"method": method, "norm": norm, "lower": -100.0, "upper": 100.0}
+        r = lbfgs(network, x, labels, **options).adversarial - x
         touched[norm] = (r.flatten(1) != 0).sum(1)
     assert (touched["l1"] <= N // 4).all()
-    assert (touched["l2sq"] >= N - 2).all()
+    assert (touched["l2"] >= N - 2).all()
 
 
-@pytest.mark.parametrize("norm", ["l2sq", "l2", "l1"])
-def test_distance_and_rms_are_those_of_the_answer(norm, dtype):
+def test_distance_and_rms_are_those_of_the_answer(dtype, attack):
     _, network, x, labels = two_classes(10, dtype)
-    result = lbfgs(network, x, labels, norm=norm)
+    result = attack(network, x, labels)
     r = (result.adversarial - x).double().flatten(1)
-    distance = r.abs().sum(1) if norm == "l1" else r.norm(dim=1)
+    distance = r.norm({"l1": 1, "linf": torch.inf}.get(attack.keywords["norm"], 2), dim=1)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     assert torch.allclose(result.distance.double(), distance, rtol=tolerance)
     assert torch.allclose(result.rms.double(), r.square().mean(1).sqrt(), rtol=tolerance)
@@ -133,23 +119,23 @@ def test_distance_and_rms_are_those_of_the_answer(norm, dtype):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_confidence_is_reached_and_not_much_more(loss, kappa):
     linear, network, x, labels = two_classes(20, torch.float64)
-    exact = exact_l2(linear, x, labels, kappa=kappa)
-    reachable = exact.isfinite()
+    optimum = exact(linear, x, labels, kappa=kappa)
+    reachable = optimum.isfinite()
     assert reachable.any()
-    result = lbfgs(network, x, labels, loss=loss, kappa=kappa)
+    result = penalty(network, x, labels, loss=loss, kappa=kappa)
     assert torch.equal(result.success, reachable)
     logits = network(result.adversarial)[reachable]
     own = logits.gather(1, labels[reachable, None])[:, 0]
     margin = logits.sum(1) - 2 * own  # of two classes: the other logit - the own one
     assert (margin >= kappa).all()
-    ratio = result.distance[reachable] / exact[reachable]
+    ratio = result.distance[reachable] / optimum[reachable]
     assert ratio.min() >= 1 - 1e-9
     assert ratio.mean() <= 1.02
 
 
-def test_more_confidence_costs_more():
+def test_more_confidence_costs_more(attack):
     _, network, x, labels = two_classes(10)
-    distances = [lbfgs(network, x, labels, kappa=kappa).distance for kappa in (0.0, 0.2, 1.0)]
+    distances = [attack(network, x, labels, kappa=kappa).distance for kappa in (0.0, 0.2, 1.0)]
     assert (distances[0] < distances[1]).all()
     assert (distances[1] < distances[2]).all()
 
@@ -157,12 +143,12 @@ def test_more_confidence_costs_more():
 @pytest.mark.parametrize("norm", ["l2sq", "l2", "l1"])
 def test_c_is_the_largest_that_still_fools(norm):
     linear, network, x, labels = two_classes(10, torch.float64)
-    result = lbfgs(network, x, labels, norm=norm, lower=-1e3, upper=1e3, max_evaluations=400)
+    result = penalty(network, x, labels, norm=norm, lower=-1e3, upper=1e3, max_evaluations=400)
     # On the boundary the loss falls by |w| / 2 a unit of the norm, and the penalty rises by
     # c d|r|: beyond the c that makes them equal the minimiser stays on the near side.
     normal, _ = halfspace(linear, labels)
     slope = normal.abs().amax(1) if norm == "l1" else normal.norm(dim=1)
-    rise = 2 * exact_l2(linear, x, labels, lower=-1e3, upper=1e3) if norm == "l2sq" else 1.0
+    rise = 2 * exact(linear, x, labels, lower=-1e3, upper=1e3) if norm == "l2sq" else 1.0
     largest = slope / 2 / rise
     assert (result.c <= 1.01 * largest).all()
     assert (result.c >= 0.95 * largest).float().mean() >= 0.9
@@ -173,10 +159,10 @@ def test_many_classes_untargeted_leaves_to_a_near_one():
     network = linear.module()
     x = torch.rand(30, *SHAPE, generator=torch.Generator().manual_seed(2))
     labels = network(x).argmax(1)
-    exact = linear.untargeted_distance(x, labels, lower=0.0, upper=1.0)
-    result = lbfgs(network, x, labels)
+    optimum = exact(linear, x, labels)
+    result = penalty(network, x, labels)
     assert result.success.all()
-    ratio = result.distance.double() / exact
+    ratio = result.distance.double() / optimum
     assert ratio.min() >= 1 - ROUNDING[torch.float32]
     assert ratio.median() <= 1.05
     assert_fools(network, result, labels)
@@ -193,9 +179,11 @@ def small_network(classes=4, dtype=torch.float32):
     return network
 
 
-@pytest.mark.parametrize("norm", ["l2sq", "l2", "l1"])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_every_target_of_a_small_network_is_reached_inside_the_box(norm, loss):
+@pytest.mark.parametrize(
+    ("method", "norm", "loss"),
+    [(m, norm, loss) for m, row in METHODS.items() for norm in row[0] for loss in row[1]],
+)
+def test_every_target_of_a_small_network_is_reached_inside_the_box(method, norm, loss):
     network = small_network()
     low, high = 0.1, 0.7
     inside = []
@@ -207,9 +195,8 @@ def test_every_target_of_a_small_network_is_reached_inside_the_box(norm, loss):
 
     x = torch.rand(12, *SHAPE).clamp(low, high)
     targets = (network(x).argmax(1) + 1 + torch.arange(12) % 3) % 4
-    result = lbfgs(
-        watched, x, targets, True, norm=norm, loss=loss, lower=low, upper=high, max_evaluations=100
-    )
+    options = {"method": method, "norm": norm, "loss": loss, "lower": low, "upper": high}
+    result = lbfgs(watched, x, targets, True, **options, max_evaluations=100)
     assert inside
     assert all(inside)
     assert ((result.adversarial >= low) & (result.adversarial <= high)).all()
@@ -218,11 +205,10 @@ def test_every_target_of_a_small_network_is_reached_inside_the_box(norm, loss):
     assert (result.adversarial[~result.success] == x[~result.success]).all()
 
 
-@pytest.mark.parametrize("norm", ["l2sq", "l2", "l1"])
-def test_backends_agree(norm):
+def test_backends_agree(attack):
     _, network, x, labels = two_classes(6, torch.float64)
     results = [
-        lbfgs(network, x, labels, norm=norm, max_evaluations=12, backend=backend)
+        attack(network, x, labels, max_evaluations=12, backend=backend)
         for backend in available_backends()
     ]
     for other in results[1:]:
@@ -232,40 +218,40 @@ def test_backends_agree(norm):
         assert torch.allclose(results[0].c, other.c, rtol=1e-6, equal_nan=True)
 
 
-def test_more_evaluations_never_make_it_worse():
+def test_more_evaluations_never_make_it_worse(attack):
     network = small_network()
     x = torch.rand(10, *SHAPE)
     labels = network(x).argmax(1)
     distances = []
     for budget in (10, 40, 160):
-        result = lbfgs(network, x, labels, max_evaluations=budget)
+        result = attack(network, x, labels, max_evaluations=budget)
         distances.append(torch.where(result.success, result.distance, torch.inf))
     assert (distances[1] <= distances[0] * (1 + 1e-5)).all()
     assert (distances[2] <= distances[1] * (1 + 1e-5)).all()
     assert (distances[2] < distances[0]).any()
 
 
-def test_history_is_used():
+def test_history_is_used(attack):
     _, network, x, labels = two_classes(10)
-    results = [lbfgs(network, x, labels, history=m) for m in (1, 10)]
+    results = [attack(network, x, labels, history=m) for m in (1, 10)]
     assert not torch.equal(results[0].adversarial, results[1].adversarial)
 
 
 @pytest.mark.parametrize("shape", [(7,), (1, 5, 5), (3, 4, 4), (2, 2, 3, 2)], ids=str)
-def test_images_of_any_shape(shape):
+def test_images_of_any_shape(shape, attack):
     n = torch.Size(shape).numel()
     network = LinearSoftmax.random(3, n, seed=4).module()
     x = torch.rand(5, *shape)
-    result = lbfgs(network, x, network(x).argmax(1), max_evaluations=60)
+    result = attack(network, x, network(x).argmax(1), max_evaluations=60)
     assert result.adversarial.shape == x.shape
     for name in ("success", "distance", "rms", "c", "forwards", "backwards", "status"):
         assert getattr(result, name).shape == (5,)
     assert result.success.all()
 
 
-def test_types_of_the_result(dtype):
+def test_types_of_the_result(dtype, attack):
     _, network, x, labels = two_classes(3, dtype)
-    result = lbfgs(network, x, labels, max_evaluations=10)
+    result = attack(network, x, labels, max_evaluations=10)
     for name in ("adversarial", "distance", "rms", "c"):
         assert getattr(result, name).dtype == dtype
     assert result.success.dtype == torch.bool
@@ -273,7 +259,7 @@ def test_types_of_the_result(dtype):
     assert result.forwards.dtype == result.backwards.dtype == torch.int64
 
 
-def test_the_network_gets_contiguous_images_whatever_the_layout():
+def test_the_network_gets_contiguous_images_whatever_the_layout(attack):
     _, network, _, _ = two_classes(1)
     x = torch.rand(4, 6, 10, 1).permute(0, 3, 1, 2)
     seen = []
@@ -282,17 +268,17 @@ def test_the_network_gets_contiguous_images_whatever_the_layout():
         seen.append(images.is_contiguous())
         return network(images)
 
-    strided = lbfgs(watched, x, network(x).argmax(1))
-    plain = lbfgs(network, x.contiguous(), network(x).argmax(1))
+    strided = attack(watched, x, network(x).argmax(1))
+    plain = attack(network, x.contiguous(), network(x).argmax(1))
     assert all(seen)
     assert torch.equal(strided.adversarial, plain.adversarial)
 
 
-def test_inputs_are_left_alone():
+def test_inputs_are_left_alone(attack):
     _, network, x, labels = two_classes(5)
     x.requires_grad_()
     copies = x.detach().clone(), labels.clone()
-    result = lbfgs(network, x, labels)
+    result = attack(network, x, labels)
     result.adversarial.zero_()
     assert torch.equal(x, copies[0])
     assert torch.equal(labels, copies[1])
@@ -300,17 +286,20 @@ def test_inputs_are_left_alone():
     assert not any(getattr(result, name).requires_grad for name in ("adversarial", "distance"))
 
 
-def test_settings_say_how_it_was_run_and_the_result_survives_a_file(tmp_path):
+def test_settings_say_how_it_was_run_and_the_result_survives_a_file(tmp_path, method):
     _, network, x, labels = two_classes(4)
     options = {
         "norm": "l1",
         "loss": "margin",
         "kappa": 0.25,
-        "method": "penalty",
+        "method": method,
         "max_evaluations": 30,
         "history": 3,
         "lower": -1.0,
         "upper": 2.0,
+        "stop_distance": 0.001,
+        "seed": 5,
+        "levels": 1024,
     }
     result = lbfgs(network, x, 1 - labels, True, **options)
     assert result.settings.items() >= {**options, "targeted": True}.items()

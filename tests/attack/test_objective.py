@@ -79,7 +79,10 @@ def test_fooled_is_a_margin_of_kappa_and_a_tie_is_not_enough(targeted, kappa, fo
     x, labels = torch.rand(4, 6), torch.zeros(4, dtype=torch.int64)
     assert judge(x, labels).fooled.tolist() == fooled
     with torch.no_grad():
-        assert judge.fooled(x, labels).tolist() == fooled
+        again, surely, margin = judge.fooled(x, labels)
+    assert again.tolist() == fooled
+    assert torch.equal(surely, judge(x, labels).surely)
+    assert torch.equal(margin, judge(x, labels).margin)
 
 
 def test_surely_asks_for_more_than_rounding():
@@ -99,7 +102,7 @@ def test_a_network_without_an_answer_is_not_fooled(bad):
     assert not found.fooled.any()
     assert not found.surely.any()
     with torch.no_grad():
-        assert not judge.fooled(x, labels).any()
+        assert not any(verdict.any() for verdict in judge.fooled(x, labels)[:2])
 
 
 def test_the_network_sees_images_and_its_own_copy():

@@ -39,7 +39,7 @@ def test_the_examples_are_valid(line):
 def test_help_shows_choices_and_defaults(capsys):
     main(["attack", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for part in ("(default: 200)", "(default: random)", "{l2sq,l2,l1}", "random|none|NUMBER"):
+    for part in ("(default: 200)", "(default: random)", "{l2,l1,linf,l2sq}", "random|none|NUMBER"):
         assert part in text
     assert "default: False" not in text
     assert "default: None" not in text

@@ -52,7 +52,7 @@ class TestFiles:
         assert report["backend"] in ("cpu", "reference")
         assert {"advkit", "torch", "numpy", "python"} <= set(report["versions"])
         assert report["model"]["test_error"] == pytest.approx(2 / 30)
-        expected = {"targets": "random", "images": 12, "norm": "l2sq", "max_evaluations": 60}
+        expected = {"targets": "random", "images": 12, "norm": "l2", "max_evaluations": 60}
         assert expected.items() <= report["settings"].items()
 
         out = capsys.readouterr().out
@@ -75,7 +75,7 @@ class TestFiles:
             count = torch.ones(len(x)).long()
             return AttackResult(
                 x, nothing.bool(), nothing, nothing, nothing / 0, count, count,
-                torch.ones(len(x), dtype=torch.int8), {},
+                torch.ones(len(x), dtype=torch.int8), {"norm": "l2", "loss": "margin"},
             )  # fmt: skip
 
         monkeypatch.setattr(attack, "lbfgs", fail)

@@ -642,7 +642,7 @@ def test_bits_depend_on_neither_batch_nor_threads(constrained, n, norm, dtype, i
         with threads(count):
             for turn in range(7):
                 generator = torch.Generator().manual_seed(turn)
-                loss = torch.rand(9, generator=generator).to(dtype) - turn
+                loss = torch.rand(9, generator=generator).to(dtype) + 6 - turn
                 gradient = torch.rand(9, n, generator=generator).to(dtype) - 0.5
                 ops.lbfgs_step(state, loss[rows], gradient[rows])
         return state
