@@ -456,7 +456,8 @@ def curves(rows: Sequence[Row], names: Sequence[str], norm: str) -> dict[str, di
     for of, evaluations, entries in tables(rows, names):
         for row in entries:
             if of == norm and row["mean LO"] is not None:
-                found.setdefault(row["attack"], {})[evaluations] = row["mean LO"]
+                name = row["attack"].removesuffix(" (raises)")
+                found.setdefault(name, {})[evaluations] = row["mean LO"]
     return dict(sorted(found.items(), key=lambda item: -max(item[1].items())[1]))
 
 
