@@ -1,4 +1,4 @@
-"""The minimum-norm attacks that `attackbench.py` compares: advkit's and those of its peers.
+"""The minimum-norm attacks that `minimum_norm.py` compares: advkit's and those of its peers.
 
 One row of `ATTACKS` for each attack and norm. Settings are those of AttackBench's own
 configurations, which are the libraries' defaults but for a few named ones; numbers of steps are

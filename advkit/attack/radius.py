@@ -83,9 +83,12 @@ class RadiusSearch(LegSearch):
         state, index = slots.state, slots.index
         before = state.counters[slots.active, Counter.ITERATIONS]
         lbfgs_step(state, h.to(x.dtype), g, slots.active)
-        moved = state.counters[slots.active, Counter.ITERATIONS] != before
-        if moved.any():
-            self._move_faces(state, slots.active[moved], index[moved])
+        accepted = state.counters[slots.active, Counter.ITERATIONS] != before
+        # At the least margin of its box a slot stops; its faces may still have to move.
+        stopped = slots.stopped() & (state.status[slots.active] != Status.NON_FINITE)
+        for_radius = accepted | stopped
+        if for_radius.any():
+            self._move_faces(state, slots.active[for_radius], index[for_radius])
         return self.length(x - self.x0[index]), torch.full_like(h, torch.nan)
 
     def _move_faces(self, state: State, slot: Tensor, index: Tensor) -> None:
@@ -99,6 +102,12 @@ class RadiusSearch(LegSearch):
         wanted = radius + h / slope
         wanted = torch.where(wanted.isfinite() & (wanted > 0), wanted, radius / 2)
         wanted = torch.minimum(wanted, MOST_GROWTH * radius)
+        # A slot that has stopped and would move its faces by nothing worth an evaluation stays so.
+        at_end = (state.status[slot] != Status.RUNNING) & ((wanted / radius - 1).abs() < SLACK)
+        slot, index, wanted, r, x, at_face = (
+            values[~at_end] for values in (slot, index, wanted, r, x, at_face)
+        )
+        x0 = self.x0[index]
         self.radius[index] = wanted
         lower, upper = self._ball(index)
         state.lower[slot], state.upper[slot] = lower, upper

@@ -183,7 +183,7 @@ class Search(ABC):
         distance = self.length(r)
         kind = self.x0.dtype
         return AttackResult(
-            adversarial=self.best.view(-1, *shape),
+            adversarial=self.best.view(-1, *shape).clone(),  # not a view: it is the user's
             success=found | (self.status == AttackStatus.ALREADY_ADVERSARIAL),
             distance=distance.to(kind),
             rms=(squares / r.shape[1]).sqrt().to(kind),

@@ -38,13 +38,12 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from _common import HERE, Row, as_settings, markdown_table, parser, use_tests, write_results
+from _common import Row, as_settings, markdown_table, parser, use_tests, write_results
 from _networks import HELD_OUT, TUNED_ON, network
 from _peers import ATTACKS, Peer
 from torch import Tensor, nn
@@ -137,17 +136,6 @@ class Run:
 
 
 @cache
-def harness() -> ModuleType:
-    """Import AttackBench, whose package has this script's name and would be taken for it."""
-    kept = list(sys.path)
-    sys.path[:] = [folder for folder in kept if Path(folder or ".").resolve() != HERE]
-    try:
-        importlib.import_module("attackbench.models.benchmodel_wrapper")
-        return importlib.import_module("attackbench")
-    finally:
-        sys.path[:] = kept
-
-
 def wrapped(model: nn.Module, evaluations: int) -> nn.Module:
     """Put a network into the harness's wrapper, with three changes.
 
@@ -160,7 +148,7 @@ def wrapped(model: nn.Module, evaluations: int) -> nn.Module:
 
     An attack that is refused every query twice as often as it had evaluations is ended.
     """
-    base = sys.modules[f"{harness().__name__}.models.benchmodel_wrapper"].BenchModel
+    base = importlib.import_module("attackbench.models.benchmodel_wrapper").BenchModel
 
     class Wrapped(base):  # type: ignore[misc, valid-type]
         refused, idle, spent_on_tracking = 0, 0, 0.0
@@ -245,7 +233,7 @@ def measure(
         contextlib.redirect_stdout(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
-        found = harness().run_attack(
+        found = importlib.import_module("attackbench").run_attack(
             model,
             DataLoader(TensorDataset(x, labels), batch_size=batch),
             attack,
@@ -543,7 +531,8 @@ def write(runs: Sequence[Run], given: Any) -> None:
         "proportion, counted and cut off by the harness; an image's distance is that of the "
         "nearest adversarial image among all queries.",
         f"advkit's attacks were tuned on {', '.join(TUNED_ON)}; nothing was chosen on "
-        f"{', '.join(HELD_OUT)} (held out). The peers have their libraries' settings.",
+        f"{', '.join(HELD_OUT)} (held out). The peers have AttackBench's settings, "
+        "with numbers of steps that fit the budget (_peers.py).",
         "counts agree (results.csv): the share of images of which advkit reports the passes that "
         "the harness counted. It takes a query for one about the nearest image of the batch, so "
         "that far points count against another image; the sums are checked to be the same.",
@@ -586,7 +575,7 @@ def picture(lines: dict[str, dict[int, float]], norm: str, out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the runs that are missing, then the tables."""
-    options = parser("attackbench", __doc__)
+    options = parser("minimum_norm", __doc__)
     options.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     options.add_argument("--norms", nargs="+", default=list(NORMS), choices=NORMS)
     options.add_argument("--evaluations", nargs="+", type=int, default=[50, 200, 1000])
