@@ -420,3 +420,33 @@ def project_halfspace(
     reachable = (gap <= 0) | (holds.any(1) & mu.isfinite())
     projected = (x - mu[:, None] * normal).clamp(min=lower).clamp(max=upper)
     return torch.where(reachable[:, None], projected, torch.nan)
+
+
+def sigmoid_network(
+    n: int, hidden: int, classes: int, *, seed: int = 0
+) -> Callable[[Tensor], Tensor]:
+    """Return a network of one sigmoid layer in float64, with the same bits for a row in any batch.
+
+    Parameters
+    ----------
+    n, hidden, classes : int
+        Values of an image, units, logits.
+    seed : int
+        Seed of the weights.
+
+    Returns
+    -------
+    callable
+        Images (B, ...) -> logits (B, K).
+    """
+    rng = np.random.default_rng([seed, n, hidden, classes])
+    first = torch.from_numpy(rng.standard_normal((hidden, n)) * 8 / np.sqrt(n))
+    second = torch.from_numpy(rng.standard_normal((classes, hidden)) * 3)
+    bias = torch.from_numpy(rng.standard_normal(hidden)) - first.sum(1) / 2
+
+    def network(x: Tensor) -> Tensor:
+        units = torch.stack([row_sum(x.flatten(1) * w) for w in first], 1) + bias
+        units = torch.sigmoid(units)
+        return torch.stack([row_sum(units * w) for w in second], 1)
+
+    return network

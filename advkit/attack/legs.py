@@ -42,8 +42,8 @@ NOISE_AT_BEST, NOISE_AT_ORIGINAL = 2.0, 4.0
 # each this part of the way to where the margin should end.
 INSIDE, RAY_PASSES = 0.98, 2
 MOST_CLASSES = 8
-# Sharpness of the smoothed largest logit, per logit.
-COARSE, FINE = 1.0, 3.0
+# Sharpness of the smoothed largest logit, see `Leg`.
+COARSE, FINE = 10.0, 30.0
 # The ends of legs are decided here, not by the solver.
 NEVER = Options(
     gradient_tolerance=-1.0,
@@ -77,7 +77,8 @@ class Leg:
     evaluations : int
         At most.
     sharpness : float
-        Of the smoothed largest logit, see `Objective.constraint`; 0: the largest itself.
+        Of the smoothed largest logit, in units of 1 / the margin of the original image; 0: the
+        largest logit itself.
     """
 
     start: Start
@@ -153,7 +154,8 @@ class LegSearch(Search):
         # and PROGRESS_AGE evaluations ago, and whether it found the best point.
         self.leg, self.age = self.full(0, torch.int64), self.full(0, torch.int64)
         self.rival = self.full(-1, torch.int64)
-        self.sharpness = self.full(COARSE if smooth else 0.0)
+        # |margin| of the originals, and the sharpness per logit; until that is known, in its units.
+        self.gap, self.sharpness = self.full(1.0), self.full(-COARSE if smooth else 0.0)
         self.nearest, self.mark = self.full(torch.inf), self.full(torch.inf)
         self.improved = self.full(False, torch.bool)
         # Of the best point: its margin, and the change of the margin along the ray through it.
@@ -237,6 +239,9 @@ class LegSearch(Search):
         self._order[which, :ranks] = others.topk(ranks, dim=1).indices
         size = logits.double().abs().nan_to_num(posinf=0).amax(1)
         rounding = ROUNDING * torch.finfo(logits.dtype).eps * size
+        self.gap[which] = (evaluation.margin[first].double() + self.objective.kappa).abs()
+        self.gap[which] = self.gap[which].clamp(min=1e-6)
+        self.sharpness[which] = self.sharpness[which].abs() / self.gap[which]
         self.slack[which] = SLACK * evaluation.loss[first].double().abs() + rounding
         return fooled | broken
 
@@ -324,7 +329,7 @@ class LegSearch(Search):
         rank = self._table(index, "rival")
         chosen = self._order[index].gather(1, rank.clamp(min=0)[:, None])[:, 0]
         self.rival[index] = torch.where(rank < 0, -1, chosen)
-        self.sharpness[index] = self._table(index, "sharpness").double()
+        self.sharpness[index] = self._table(index, "sharpness").double() / self.gap[index]
         kind = self._table(index, "start")
         start = self.x0[index]
         known = self.distance[index].isfinite()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advkit.ops.class_loss import class_loss_out
 
-__all__ = ["Evaluation", "Objective"]
+__all__ = ["Evaluation", "Objective", "absolute_sharpness"]
 
 Model = Callable[[Tensor], Tensor]
 # Logits (b, K), labels (b,) -> loss (b,).
@@ -79,7 +79,7 @@ class Objective:
         kappa: float,
     ) -> None:
         self._model, self._shape = model, shape
-        self._loss, self._targeted, self._kappa = loss, targeted, kappa
+        self._loss, self._targeted, self.kappa = loss, targeted, kappa
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -112,7 +112,7 @@ class Objective:
                 labels,
                 kind=kind,
                 targeted=self._targeted,
-                kappa=self._kappa,
+                kappa=self.kappa,
                 loss=loss,
                 dlogits=dlogits,
             )
@@ -127,8 +127,9 @@ class Objective:
 
         The margin by which the network is not fooled yet, plus kappa: z_label - z_rival, with the
         largest of the other logits where `rivals` (b,) is negative; turned round when targeted.
-        Where `sharpness` s (b,) is positive, the largest is log(sum(exp(s z))) / s instead: no
-        smaller, and without the kinks between classes that rise while others fall.
+        Where `sharpness` s (b,) is not 0, the largest is log(sum(exp(s z))) / s instead: no smaller,
+        and without the kinks between classes that rise while others fall. A negative sharpness is
+        in units of the present difference: -10 is 10 / |z_label - z_rival|.
         A loss of the user's is taken as it is.
         """
         if not isinstance(self._loss, str):
@@ -142,12 +143,13 @@ class Objective:
             share = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0)
             other = logits.gather(1, rival[:, None])[:, 0]
             if sharpness is not None:
-                smooth = sharpness > 0
-                scaled = others * torch.where(smooth, sharpness, 1.0).to(others.dtype)[:, None]
-                other = torch.where(smooth, scaled.logsumexp(1) / sharpness, other).to(own.dtype)
+                smooth = sharpness != 0
+                each = torch.where(smooth, absolute_sharpness(sharpness, own - other), 1.0)
+                scaled = others * each.to(others.dtype)[:, None]
+                other = torch.where(smooth, scaled.logsumexp(1) / each, other).to(own.dtype)
                 share = torch.where(smooth[:, None], scaled.softmax(1), share)
             dlogits = (-sign * share).scatter_(1, labels[:, None], sign)
-            return sign * (own - other) + self._kappa, dlogits
+            return sign * (own - other) + self.kappa, dlogits
 
         return self._evaluate(x, labels, head)
 
@@ -199,12 +201,12 @@ class Objective:
     def _margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         own = logits.gather(1, labels[:, None])[:, 0]
         rival = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-        return (own - rival if self._targeted else rival - own) - self._kappa
+        return (own - rival if self._targeted else rival - own) - self.kappa
 
     def _fooled(self, logits: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
         size = logits.abs().nan_to_num(posinf=0).amax(1)  # -inf rules a class out
         rounding = 64 * torch.finfo(logits.dtype).eps * size
-        return margin >= 0 if self._kappa > 0 else margin > 0, margin > rounding
+        return margin >= 0 if self.kappa > 0 else margin > 0, margin > rounding
 
     @staticmethod
     def _check(output: object, rows: int, device: torch.device, labels: Tensor) -> Tensor:
@@ -229,3 +231,9 @@ class Objective:
                 "can see"
             )
         return output
+
+
+def absolute_sharpness(sharpness: Tensor, difference: Tensor) -> Tensor:
+    """Return sharpnesses (b,) per logit; those below 0 are in units of 1 / |difference| (b,)."""
+    relative = -sharpness / difference.double().abs().clamp(min=1e-6)
+    return torch.where(sharpness < 0, relative, sharpness)

@@ -98,7 +98,7 @@ def test_l1_touches_few_values_and_l2_touches_all(method):
     touched = {}
     for norm in ("l1", "l2"):
         options = {"method": method, "norm": norm, "lower": -100.0, "upper": 100.0}
-        r = lbfgs(network, x, labels, **options).adversarial - x
+        r = lbfgs(network, x, labels, **options, max_evaluations=100).adversarial - x
         touched[norm] = (r.flatten(1) != 0).sum(1)
     assert (touched["l1"] <= N // 4).all()
     assert (touched["l2"] >= N - 2).all()
@@ -135,7 +135,11 @@ def test_confidence_is_reached_and_not_much_more(loss, kappa):
 
 def test_more_confidence_costs_more(attack):
     _, network, x, labels = two_classes(10)
-    distances = [attack(network, x, labels, kappa=kappa).distance for kappa in (0.0, 0.2, 1.0)]
+    options = {"max_evaluations": 60}
+    distances = [
+        attack(network, x, labels, kappa=kappa, **options).distance for kappa in (0.0, 0.2, 1.0)
+    ]
+    # BUG? linf: legs stop where the box's minimiser is not yet where h = 0.
     assert (distances[0] < distances[1]).all()
     assert (distances[1] < distances[2]).all()
 
@@ -232,8 +236,9 @@ def test_more_evaluations_never_make_it_worse(attack):
 
 
 def test_history_is_used(attack):
-    _, network, x, labels = two_classes(10)
-    results = [attack(network, x, labels, history=m) for m in (1, 10)]
+    network, x = small_network(), torch.rand(10, *SHAPE)
+    labels = network(x).argmax(1)
+    results = [attack(network, x, labels, history=m, max_evaluations=60) for m in (1, 10)]
     assert not torch.equal(results[0].adversarial, results[1].adversarial)
 
 
@@ -268,8 +273,9 @@ def test_the_network_gets_contiguous_images_whatever_the_layout(attack):
         seen.append(images.is_contiguous())
         return network(images)
 
-    strided = attack(watched, x, network(x).argmax(1))
-    plain = attack(network, x.contiguous(), network(x).argmax(1))
+    options = {"max_evaluations": 30}
+    strided = attack(watched, x, network(x).argmax(1), **options)
+    plain = attack(network, x.contiguous(), network(x).argmax(1), **options)
     assert all(seen)
     assert torch.equal(strided.adversarial, plain.adversarial)
 

@@ -57,11 +57,11 @@ def test_with_a_network_that_rounds_by_batch_the_answers_are_close(method):
         network[0].weight.mul_(5)
     x = torch.rand(12, 30)
     labels = network(x).argmax(1)
-    everything = lbfgs(network, x, labels, method=method)
+    everything = lbfgs(network, x, labels, method=method, max_evaluations=100)
     order = torch.randperm(12)
     for result, rows in (
-        (lbfgs(network, x[order], labels[order], method=method), order),
-        (lbfgs(network, x, labels, method=method, tile=5), slice(None)),
+        (lbfgs(network, x[order], labels[order], method=method, max_evaluations=100), order),
+        (lbfgs(network, x, labels, method=method, tile=5, max_evaluations=100), slice(None)),
     ):
         assert torch.equal(result.success, everything.success[rows])
         ratio = result.distance / everything.distance[rows]
