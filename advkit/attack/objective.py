@@ -126,11 +126,11 @@ class Objective:
         """Evaluate what must not be positive for the attack to succeed, as the evaluation's loss.
 
         The margin by which the network is not fooled yet, plus kappa: z_label - z_rival, with the
-        largest of the other logits where `rivals` (b,) is negative; turned round when targeted.
-        Where `sharpness` s (b,) is not 0, the largest is log(sum(exp(s z))) / s instead: no smaller,
-        and without the kinks between classes that rise while others fall. A negative sharpness is
-        in units of the present difference: -10 is 10 / |z_label - z_rival|.
-        A loss of the user's is taken as it is.
+        largest of the other logits where `rivals` (b,) is negative; turned round when targeted. A
+        loss of the user's is taken as it is. Where `sharpness` s (b,) is not 0, the largest is
+        log(sum(exp(s z))) / s instead: no smaller, and without the kinks between classes that rise
+        while others fall. A negative sharpness is in units of the present difference: -10 is
+        10 / |z_label - z_rival|.
         """
         if not isinstance(self._loss, str):
             return self._evaluate(x, labels, self._custom)

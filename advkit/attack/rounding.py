@@ -77,12 +77,9 @@ class Rounding:
     def learn(self, fooled: Tensor, margin: Tensor) -> None:
         """Take what the network said of the last points: whether fooled, by how much (k,)."""
         missing = (-margin.double()).clamp(min=0)
+        one = self.gradient.double().abs().amax(1) * self._grid.step
         self._enough = torch.where(fooled, torch.minimum(self._enough, self.need), self._enough)
-        more = (
-            self.need
-            + 1.2 * missing
-            + 1e-3 * self.gradient.double().abs().amax(1) * self._grid.step
-        )
+        more = torch.maximum(self.need + 2 * missing, 1.5 * self.need) + 0.1 * one
         # Between what was not enough and what was.
         less = torch.where(self.need > 0, self.need - margin.double().clamp(min=0) / 2, self.need)
         self.need = torch.where(fooled, less, torch.minimum(more, (more + self._enough) / 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from problems import sigmoid_network
@@ -53,7 +55,7 @@ def reached(result):
 
 def assert_never_longer(results):
     distances = [reached(result) for result in results]
-    for smaller, larger in zip(distances, distances[1:], strict=False):
+    for smaller, larger in pairwise(distances):
         assert (larger <= smaller).all()
     assert (distances[-1] < distances[0]).any()
 
@@ -76,7 +78,7 @@ def test_nor_is_a_small_one_that_ends_in_the_midst_of_a_leg(norm, seed):
     def attack(*args, **options):
         return lbfgs(*args, norm=norm, **options)
 
-    # BUG? the pass left over goes to a ray through a point that a larger budget would not refine.
+    # A pass that is left over must not go to a point which a larger budget would not have tried.
     assert_never_longer([run(attack, problem(seed), budget) for budget in range(3, 24)])
 
 

@@ -16,7 +16,12 @@ X = 0.2 + 0.6 * torch.rand(B, N, dtype=torch.float64, generator=torch.Generator(
 LABELS = NETWORK(X).argmax(1)
 BOX = {"lower": -3.0, "upper": 4.0}
 # How near to the optimum; the penalty's unsquared norms have kinks, see test_lbfgs.py.
-NEAR = {("penalty", "l2"): 1.2, ("penalty", "l1"): 1.5, ("penalty", "l2sq"): 1.05}
+NEAR = {
+    ("penalty", "l2"): 1.2,
+    ("penalty", "l1"): 1.5,
+    ("penalty", "l2sq"): 1.05,
+    ("augmented", "l1"): 1.06,  # see MOST in test_augmented.py
+}
 
 
 def exact(attack, lower, upper):
@@ -64,7 +69,7 @@ def test_the_distance_is_that_of_the_free_values_alone(name, attack):
     assert result.success.all()
     ratio = result.distance / optimum
     assert ratio.min() >= 1 - 1e-9
-    assert ratio.max() <= near(attack)  # BUG? linf
+    assert ratio.max() <= near(attack)
 
 
 def test_a_mask_is_the_attack_on_the_sub_vector(attack):
