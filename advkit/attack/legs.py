@@ -148,6 +148,7 @@ class LegSearch(Search):
         self._history, self._seed, self._starts = history, seed, starts
         self._rivals, self._smooth = rivals, smooth
         self._legs: tuple[list[Leg], list[Leg]] = ([], [])
+        self._fields: dict[str, Tensor] = {}  # of the legs
         self._order = self.full(-1, torch.int64)[:, None].repeat(1, MOST_CLASSES + 1)
         self.slack = self.full(0.0)
         # Of the present leg: its number, evaluations so far, class aimed at, nearest distance now
@@ -168,8 +169,9 @@ class LegSearch(Search):
         slots = Tile(self._state(tile), len(self.x0))
         while len(slots.active):
             x, index = slots.trial(), slots.index
+            sharpness = self.sharpness[index] if self._smooth else None
             evaluation = self.objective.constraint(
-                x, self.labels[index], self.rival[index], self.sharpness[index]
+                x, self.labels[index], self.rival[index], sharpness
             )
             first = self.forwards[index] == 0
             self.forwards[index] += 1
@@ -282,12 +284,12 @@ class LegSearch(Search):
     def _table(self, index: Tensor, field: str) -> Tensor:
         """Look up a field of the present legs of some images."""
         begin, again = self._legs
-        values = torch.tensor([getattr(leg, field) for leg in begin + again])
+        if field not in self._fields:
+            values = [float(getattr(leg, field)) for leg in begin + again]
+            self._fields[field] = self.x0.new_tensor(values, dtype=torch.float64)
         leg = self.leg[index]
-        place = torch.where(
-            leg < len(begin), leg, len(begin) + (leg - len(begin)) % max(1, len(again))
-        )
-        return values.to(place.device)[place]
+        repeated = len(begin) + (leg - len(begin)) % len(again)
+        return self._fields[field][torch.where(leg < len(begin), leg, repeated)]
 
     def _refine(self, which: Tensor) -> None:
         """Move best points towards their originals, by secants on the margin along the ray."""
@@ -326,10 +328,10 @@ class LegSearch(Search):
         self.age[index] = 0
         self.nearest[index] = torch.inf
         self.mark[index] = torch.inf
-        rank = self._table(index, "rival")
+        rank = self._table(index, "rival").long()
         chosen = self._order[index].gather(1, rank.clamp(min=0)[:, None])[:, 0]
         self.rival[index] = torch.where(rank < 0, -1, chosen)
-        self.sharpness[index] = self._table(index, "sharpness").double() / self.gap[index]
+        self.sharpness[index] = self._table(index, "sharpness") / self.gap[index]
         kind = self._table(index, "start")
         start = self.x0[index]
         known = self.distance[index].isfinite()
