@@ -69,7 +69,7 @@ def _rows(name: str, value: object, x: Tensor, flat: Tensor) -> Tensor:
     """Bring a number or a tensor that broadcasts to x to its rows (1 or B, 1 or n)."""
     if not isinstance(value, Tensor):
         return torch.full((1, 1), float(value), dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
-    if value.dtype != x.dtype and value.dtype != torch.bool:
+    if name != "mask" and value.dtype != x.dtype:
         raise TypeError(f"{name} must have x's dtype {x.dtype}, got {value.dtype}")
     if value.device != x.device:
         raise ValueError(f"{name} must be on {x.device}, where x is, got {value.device}")

@@ -107,7 +107,8 @@ def lbfgs(
         (b, K) and labels (b,) that returns one value per image, small or negative where the attack
         has succeeded.
     kappa : float
-        Confidence: the network counts as fooled when the logits' margin is at least this.
+        Confidence: the network counts as fooled when the logits' margin is at least this. The
+        augmented method needs ``loss="margin"`` for it.
     method : {"augmented", "penalty"}
         See above.
     max_evaluations : int
@@ -149,7 +150,8 @@ def lbfgs(
     """
     check_choices("method", method, METHODS)
     norms, losses, pairs = METHODS[method]
-    norm, loss = norm or norms[0], loss or losses[0]
+    norm = norms[0] if norm is None else norm
+    loss = losses[0] if loss is None else loss
     check_choices("norm", norm, norms, f'method="{method}"')
     if not callable(loss):
         check_choices("loss", loss, losses, f'method="{method}"')
@@ -159,6 +161,8 @@ def lbfgs(
         if not isinstance(flag, bool):
             raise TypeError(f"{name} must be True or False, got {flag!r}")
     check_number("kappa", kappa, least=0)
+    if kappa and method == "augmented" and loss != "margin":
+        raise ValueError(f'kappa needs loss="margin" with method="augmented", got kappa={kappa!r}')
     history = pairs if history is None else history
     least = 2 if levels is None else 2 + (ROUNDING_PASSES + 1) // 2
     check_count("max_evaluations", max_evaluations, least=least)
@@ -171,7 +175,8 @@ def lbfgs(
     grid = None
     if levels is not None:
         check_count("levels", levels, least=2)
-        grid = Grid(float(low.min()), float(high.max() - low.min()) / (levels - 1))
+        first, last = (float(low.min()), float(high.max())) if len(x) else (0.0, 1.0)
+        grid = Grid(first, (last - first) / (levels - 1))
     low, high = check_mask(mask, x, flat, low, high)
     if starting_points is not None and method == "penalty":
         raise ValueError('starting_points need method="augmented"')

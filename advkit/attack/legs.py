@@ -188,8 +188,7 @@ class LegSearch(Search):
             distance, c = self._step(slots, x, h, gradient)
             self.record(index, distance, evaluation.margin, c)
             ended = self._note(slots, x, evaluation, h, size, distance, c)
-            done |= ~self.can_afford(index, 2) | self.near_enough(index)
-            self._refine(index[(ended | done) & self.improved[index]])
+            self._refine(index[ended & ~done & self.improved[index]])
             done |= ~self.can_afford(index, 2) | self.near_enough(index)
             ended &= ~done
             if ended.any():
@@ -239,8 +238,10 @@ class LegSearch(Search):
         others = logits.scatter(1, self.labels[which][:, None], -torch.inf)
         ranks = min(MOST_CLASSES + 1, others.shape[1] - 1)
         self._order[which, :ranks] = others.topk(ranks, dim=1).indices
-        size = logits.double().abs().nan_to_num(posinf=0).amax(1)
-        rounding = ROUNDING * torch.finfo(logits.dtype).eps * size
+        rounding = self.full(0.0)[which]
+        if self.objective.in_logits:
+            size = logits.double().abs().nan_to_num(posinf=0).amax(1)
+            rounding = ROUNDING * torch.finfo(logits.dtype).eps * size
         self.gap[which] = (evaluation.margin[first].double() + self.objective.kappa).abs()
         self.gap[which] = self.gap[which].clamp(min=1e-6)
         self.sharpness[which] = self.sharpness[which].abs() / self.gap[which]
@@ -262,11 +263,14 @@ class LegSearch(Search):
         found = evaluation.surely & (self.age[index] + self.leg[index] > 0)
         better = found & (distance < self.distance[index])
         if better.any():
+            # As the result will have it, to the last digit.
+            distance[better] = self.length(x[better] - self.x0[index[better]])
+            better &= distance < self.distance[index]
             which = index[better]
             self.keep(which, x[better], distance[better], c[better])
-            self.margin[which] = -h[better]
+            self.margin[which] = evaluation.margin[better].double() - self.slack[which]
             self.slope[which] = size[better] * distance[better]
-            self.improved[which] = True
+            self.improved[which] = self.objective.in_logits
         self.age[index] += 1
         age, best = self.age[index], self.distance[index]
         nearest = torch.where(found, distance, torch.inf).minimum(self.nearest[index])
@@ -309,6 +313,7 @@ class LegSearch(Search):
                 return
             rows = which[go]
             x = (self.x0[rows].double() + next_t[go, None] * r[go]).to(self.x0.dtype)
+            x = x.clamp(*self.box(rows))
             _, surely, seen = self.objective.fooled(x, self.labels[rows])
             self.forwards[rows] += 1
             distance = self.length(x - self.x0[rows])
@@ -355,8 +360,9 @@ class LegSearch(Search):
         """Draw directions (k, n) of length 1, by the images, their legs and the seed alone."""
         rows = []
         generator = torch.Generator()
+        seed = zlib.crc32(str(self._seed).encode())
         for image, leg in zip(self.x0[which].cpu(), self.leg[which].tolist(), strict=True):
-            key = zlib.crc32(image.numpy().tobytes(), self._seed & 0xFFFFFFFF)
+            key = zlib.crc32(image.numpy().tobytes(), seed)
             generator.manual_seed(key * 2**20 + leg)
             row = torch.randn(len(image), generator=generator, dtype=image.dtype)
             rows.append(row / row.norm())

@@ -81,6 +81,11 @@ class Objective:
         self._model, self._shape = model, shape
         self._loss, self._targeted, self.kappa = loss, targeted, kappa
 
+    @property
+    def in_logits(self) -> bool:
+        """Whether the constraint is in the units of the logits."""
+        return isinstance(self._loss, str)
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Hold the network in evaluation mode, and leave it as it was found.
@@ -165,7 +170,9 @@ class Objective:
             )
         if not loss.requires_grad:
             raise ValueError("loss must be differentiable by the logits it is given")
-        (dlogits,) = torch.autograd.grad(loss.sum(), logits)
+        (dlogits,) = torch.autograd.grad(loss.sum(), logits, allow_unused=True)
+        if dlogits is None:
+            raise ValueError("loss must be differentiable by the logits it is given")
         return loss.detach().to(logits.dtype).contiguous(), dlogits
 
     def _evaluate(self, x: Tensor, labels: Tensor, head: Head) -> Evaluation:

@@ -160,6 +160,9 @@ class Search(ABC):
         rounding = Rounding(self.best[which], self.x0[which], lower, upper, grid)
         labels = self.labels[which]
         evaluation = self.objective.constraint(self.best[which], labels, torch.full_like(which, -1))
+        self.forwards[which] += 1
+        self.backwards[which] += 1
+        self.record(which, self.distance[which], evaluation.margin, self.c_best[which])
         rounding.gradient = self.open_part(evaluation.gradient, which)
         nearest = torch.full_like(self.distance[which], torch.inf)
         for _ in range(ROUNDING_PASSES - 2):  # the evaluation was two
@@ -170,8 +173,7 @@ class Search(ABC):
             self.best[which[better]] = tried[better]
             nearest = torch.where(better, distance, nearest)
             rounding.learn(surely, margin)
-        self.forwards[which] += ROUNDING_PASSES - 1
-        self.backwards[which] += 1
+        self.forwards[which] += ROUNDING_PASSES - 2
         self.distance[which] = nearest
         self.best[which[nearest.isinf()]] = self.x0[which[nearest.isinf()]]
 

@@ -24,6 +24,15 @@ def attack(request):
     return partial(lbfgs, method=method, norm=norm)
 
 
+@pytest.fixture(
+    params=[("augmented", "l2"), ("augmented", "linf"), ("penalty", "l2sq")], ids="-".join
+)
+def some_attack(request):
+    """Return one attack for each of the searches, for what does not depend on the norm."""
+    method, norm = request.param
+    return partial(lbfgs, method=method, norm=norm)
+
+
 @pytest.fixture(params=METHODS)
 def method(request):
     return request.param

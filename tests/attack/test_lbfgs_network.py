@@ -113,13 +113,13 @@ STATES = [
 
 
 @pytest.mark.parametrize("prepare", STATES)
-def test_the_network_is_left_as_it_was_found(prepare, attack):
+def test_the_network_is_left_as_it_was_found(prepare, some_attack):
     model = trained()
     prepare(model)
     x = images()
     labels = predicted(model, x)
     before = snapshot(model)
-    result = attack(model, x, labels, max_evaluations=20)
+    result = some_attack(model, x, labels, max_evaluations=20)
     assert_same(before, snapshot(model))
     assert result.success.any()
     # The answer is that of the network in evaluation mode, without dropout and batch statistics.
@@ -128,19 +128,19 @@ def test_the_network_is_left_as_it_was_found(prepare, attack):
 
 
 @pytest.mark.parametrize("prepare", STATES)
-def test_the_mode_it_was_found_in_does_not_matter(prepare, attack):
+def test_the_mode_it_was_found_in_does_not_matter(prepare, some_attack):
     model = trained().eval()
     x = images()
     labels = predicted(model, x)
-    expected = attack(model, x, labels, max_evaluations=20)
+    expected = some_attack(model, x, labels, max_evaluations=20)
     prepare(model)
-    result = attack(model, x, labels, max_evaluations=20)
+    result = some_attack(model, x, labels, max_evaluations=20)
     assert torch.equal(result.adversarial, expected.adversarial) or prepare is with_gradients
 
 
 @pytest.mark.parametrize("call", [1, 2, 7])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_the_network_is_left_as_it_was_found_after_an_error(call, error, attack):
+def test_the_network_is_left_as_it_was_found_after_an_error(call, error, some_attack):
     model = trained()
     mixed(model)
     x = images()
@@ -155,7 +155,7 @@ def test_the_network_is_left_as_it_was_found_after_an_error(call, error, attack)
     model[5].register_forward_hook(fail)
     before = snapshot(model)
     with pytest.raises(error, match="in the network"):
-        attack(model, x, labels)
+        some_attack(model, x, labels)
     assert len(calls) == call
     assert_same(before, snapshot(model))
     assert torch.is_grad_enabled()
@@ -240,7 +240,7 @@ def test_each_backward_pass_follows_its_own_forward_pass(attack):
         assert kind == "F" or (before, rows) == ("F", same)
 
 
-def test_a_budget_above_the_networks_own_ends_cleanly(attack):
+def test_a_budget_above_the_networks_own_ends_cleanly(some_attack):
     """AttackBench answers with constant logits and no gradient once its budget is spent."""
     model = trained().eval()
     x = images()
@@ -252,27 +252,27 @@ def test_a_budget_above_the_networks_own_ends_cleanly(attack):
         logits = model(images)
         return logits if left[0] >= 0 else 0 * logits + nn.functional.one_hot(labels[:1], 3) * 3.0
 
-    result = attack(metered, x, labels, max_evaluations=60)
+    result = some_attack(metered, x, labels, max_evaluations=60)
     assert (result.forwards + result.backwards <= 120).all()
     assert result.adversarial.isfinite().all()
     assert (result.adversarial[~result.success] == x[~result.success]).all()
 
 
-def test_a_plain_function_serves(attack):
+def test_a_plain_function_serves(some_attack):
     model = trained().eval()
     x = images()
     labels = predicted(model, x)
     assert torch.equal(
-        attack(lambda v: model(v), x, labels, max_evaluations=20).adversarial,
-        attack(model, x, labels, max_evaluations=20).adversarial,
+        some_attack(lambda v: model(v), x, labels, max_evaluations=20).adversarial,
+        some_attack(model, x, labels, max_evaluations=20).adversarial,
     )
 
 
-def test_a_network_that_overwrites_its_input_does_not_disturb_the_solver(attack):
+def test_a_network_that_overwrites_its_input_does_not_disturb_the_solver(some_attack):
     model = trained().eval()
     x = images()
     labels = predicted(model, x)
-    expected = attack(model, x, labels, max_evaluations=20)
+    expected = some_attack(model, x, labels, max_evaluations=20)
 
     def rude(v):
         out = model(v)
@@ -286,49 +286,51 @@ def test_a_network_that_overwrites_its_input_does_not_disturb_the_solver(attack)
             super().__init__(lambda t: t.clone(), lambda t: t)
 
     with KeepsWeightsOnly():
-        result = attack(rude, x, labels, max_evaluations=20)
+        result = some_attack(rude, x, labels, max_evaluations=20)
     assert torch.equal(result.adversarial, expected.adversarial)
 
 
-def test_a_network_may_begin_with_an_operation_in_place(attack):
+def test_a_network_may_begin_with_an_operation_in_place(some_attack):
     model = trained().eval()
     x = images()
     labels = predicted(model, x)
-    result = attack(lambda v: model(v.mul_(1.0)), x, labels, max_evaluations=20)
-    assert torch.equal(result.adversarial, attack(model, x, labels, max_evaluations=20).adversarial)
+    result = some_attack(lambda v: model(v.mul_(1.0)), x, labels, max_evaluations=20)
+    assert torch.equal(
+        result.adversarial, some_attack(model, x, labels, max_evaluations=20).adversarial
+    )
 
 
-def test_a_network_may_answer_in_another_precision(dtype, attack):
+def test_a_network_may_answer_in_another_precision(dtype, some_attack):
     model = trained().eval()
     x = images()
     labels = predicted(model, x)
-    result = attack(lambda v: model(v).to(dtype), x, labels, max_evaluations=20)
+    result = some_attack(lambda v: model(v).to(dtype), x, labels, max_evaluations=20)
     assert result.success.any()
     assert result.adversarial.dtype == torch.float32
 
 
-def test_a_network_may_rule_classes_out_with_minus_infinity(attack):
+def test_a_network_may_rule_classes_out_with_minus_infinity(some_attack):
     model = trained().eval()
     x = images()
     labels = predicted(model, x)
-    masked = attack(
+    masked = some_attack(
         lambda v: torch.cat([model(v), torch.full((len(v), 1), -torch.inf)], 1),
         x,
         labels,
         max_evaluations=20,
     )
-    plain = attack(model, x, labels, max_evaluations=20)
+    plain = some_attack(model, x, labels, max_evaluations=20)
     assert torch.equal(masked.success, plain.success)
     assert torch.allclose(masked.distance, plain.distance, rtol=1e-2)
 
 
-def test_the_network_is_never_asked_about_no_images(attack):
+def test_the_network_is_never_asked_about_no_images(some_attack):
     model = trained().eval()
     x = images()
     sizes = []
     model.register_forward_hook(lambda m, args, out: sizes.append(len(out)))
-    attack(model, x, predicted(model, x), max_evaluations=2)  # nothing is found
-    attack(model, x, predicted(model, x), True)  # nothing is to be done
-    attack(model, x[:0], torch.empty(0, dtype=torch.int64))
+    some_attack(model, x, predicted(model, x), max_evaluations=2)  # nothing is found
+    some_attack(model, x, predicted(model, x), True)  # nothing is to be done
+    some_attack(model, x[:0], torch.empty(0, dtype=torch.int64))
     assert sizes
     assert 0 not in sizes

@@ -9,7 +9,7 @@ from problems import LinearSoftmax
 from advkit.attack import AttackStatus, lbfgs
 from advkit.attack.lbfgs import METHODS
 
-N, B = 40, 8
+N, B = 40, 5
 LINEAR = LinearSoftmax.random(3, N, dtype=torch.float64)
 NETWORK = LINEAR.rowwise()
 X = 0.2 + 0.6 * torch.rand(B, N, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -20,7 +20,7 @@ NEAR = {
     ("penalty", "l2"): 1.2,
     ("penalty", "l1"): 1.5,
     ("penalty", "l2sq"): 1.05,
-    ("augmented", "l1"): 1.06,  # see MOST in test_augmented.py
+    ("augmented", "l1"): 1.1,  # see MOST in test_augmented.py
 }
 
 
@@ -63,7 +63,7 @@ def test_values_outside_the_mask_keep_their_bits(name, attack, dtype):
 @pytest.mark.parametrize("name", ["values", "images"])
 def test_the_distance_is_that_of_the_free_values_alone(name, attack):
     mask = MASKS[name].expand(B, N)
-    result = attack(NETWORK, X, LABELS, mask=mask, **BOX, max_evaluations=100)
+    result = attack(NETWORK, X, LABELS, mask=mask, **BOX, max_evaluations=80)
     optimum = exact(attack, torch.where(mask, -3.0, X), torch.where(mask, 4.0, X))
     assert optimum.isfinite().all()
     assert result.success.all()
@@ -72,7 +72,7 @@ def test_the_distance_is_that_of_the_free_values_alone(name, attack):
     assert ratio.max() <= near(attack)
 
 
-def test_a_mask_is_the_attack_on_the_sub_vector(attack):
+def test_a_mask_is_the_attack_on_the_sub_vector(some_attack):
     mask = MASKS["values"]
 
     def small(v):
@@ -80,26 +80,26 @@ def test_a_mask_is_the_attack_on_the_sub_vector(attack):
         whole[:, mask] = v
         return NETWORK(whole)
 
-    masked = attack(NETWORK, X[:1], LABELS[:1], mask=mask, **BOX, max_evaluations=80)
-    alone = attack(small, X[:1, mask], LABELS[:1], **BOX, max_evaluations=80)
+    masked = some_attack(NETWORK, X[:1], LABELS[:1], mask=mask, **BOX, max_evaluations=80)
+    alone = some_attack(small, X[:1, mask], LABELS[:1], **BOX, max_evaluations=80)
     assert masked.success.all()
-    assert torch.allclose(masked.distance, alone.distance, rtol=max(0.01, near(attack) - 1))
+    assert torch.allclose(masked.distance, alone.distance, rtol=max(0.01, near(some_attack) - 1))
 
 
-def test_a_mask_of_images_with_axes(attack):
+def test_a_mask_of_images_with_axes(some_attack):
     x = X.view(B, 1, 5, 8)
     mask = torch.zeros(5, 8, dtype=torch.bool)
     mask[1:4, 2:7] = True
-    result = attack(NETWORK, x, LABELS, mask=mask, **BOX, max_evaluations=20)
+    result = some_attack(NETWORK, x, LABELS, mask=mask, **BOX, max_evaluations=20)
     assert result.success.any()
     assert torch.equal(result.adversarial[:, :, ~mask], x[:, :, ~mask])
 
 
 @pytest.mark.parametrize("levels", [None, 64])
-def test_without_a_free_value_nothing_is_found(levels, attack):
+def test_without_a_free_value_nothing_is_found(levels, some_attack):
     mask = torch.ones(B, N, dtype=torch.bool)
     mask[[1, 4]] = False
-    result = attack(NETWORK, X, LABELS, mask=mask, levels=levels, **BOX, max_evaluations=30)
+    result = some_attack(NETWORK, X, LABELS, mask=mask, levels=levels, **BOX, max_evaluations=30)
     expected = torch.full((B,), int(AttackStatus.FOUND), dtype=torch.int8)
     expected[[1, 4]] = int(AttackStatus.NOT_FOUND)
     assert torch.equal(result.status, expected)
@@ -140,46 +140,45 @@ def test_bounds_are_kept_to_the_bit(name, attack, dtype):
     assert (result.distance[found] / optimum[found]).median() <= max(1.05, near(attack))
 
 
-def test_tensors_of_one_number_are_that_number(attack):
+def test_tensors_of_one_number_are_that_number(some_attack):
     low, high = torch.zeros(N).double(), torch.ones(B, 1).double()
-    boxed = attack(NETWORK, X, LABELS, lower=low, upper=high, max_evaluations=30)
-    plain = attack(NETWORK, X, LABELS, max_evaluations=30)
+    boxed = some_attack(NETWORK, X, LABELS, lower=low, upper=high, max_evaluations=30)
+    plain = some_attack(NETWORK, X, LABELS, max_evaluations=30)
     assert torch.equal(boxed.adversarial, plain.adversarial)
 
 
 @pytest.mark.parametrize("tile", [1, 3])
-def test_each_image_keeps_its_own_box_in_any_tile(tile, attack):
+def test_each_image_keeps_its_own_box_in_any_tile(tile, some_attack):
     options = {"lower": X - 0.2, "upper": X + 0.3, "mask": MASKS["images"], "max_evaluations": 30}
-    whole = attack(NETWORK, X, LABELS, **options)
-    tiled = attack(NETWORK, X, LABELS, tile=tile, **options)
+    whole = some_attack(NETWORK, X, LABELS, **options)
+    tiled = some_attack(NETWORK, X, LABELS, tile=tile, **options)
     assert torch.equal(whole.adversarial, tiled.adversarial)
     assert torch.equal(whole.forwards, tiled.forwards)
 
 
 @pytest.mark.parametrize("shape", [(N,), (B, N)], ids=str)
-def test_a_box_of_one_point(shape, attack):
+def test_a_box_of_one_point(shape, some_attack):
     x = X if shape == (B, N) else X[:1].expand(B, N).contiguous()
     labels = NETWORK(x).argmax(1)
     bound = x.expand(B, N) if shape == (B, N) else x[0]
-    result = attack(NETWORK, x, labels, lower=bound, upper=bound, max_evaluations=20)
+    result = some_attack(NETWORK, x, labels, lower=bound, upper=bound, max_evaluations=20)
     assert (result.status == AttackStatus.NOT_FOUND).all()
     assert torch.equal(result.adversarial, x)
     assert (result.forwards + result.backwards <= 40).all()
 
 
-def test_a_box_of_one_point_has_no_levels_and_does_not_crash(attack):
+def test_a_box_of_one_point_has_no_levels_and_does_not_crash(some_attack):
     options = {"lower": X, "upper": X, "levels": 4, "max_evaluations": 20}
-    result = attack(NETWORK, X, LABELS, **options)
+    result = some_attack(NETWORK, X, LABELS, **options)
     assert (result.status == AttackStatus.NOT_FOUND).all()
 
 
 @pytest.mark.parametrize("bound", [0.0, torch.zeros(N), torch.zeros(0, N)], ids=["n", "v", "i"])
 @pytest.mark.parametrize("levels", [None, 256])
-def test_no_images_with_bounds_and_levels(levels, bound, attack):
-    # BUG? with tensors as bounds and levels: min() of nothing.
+def test_no_images_with_bounds_and_levels(levels, bound, some_attack):
     x, labels = torch.zeros(0, N), torch.zeros(0, dtype=torch.int64)
     mask = torch.ones(N, dtype=torch.bool)
-    result = attack(NETWORK, x, labels, lower=bound, levels=levels, mask=mask, trajectory=True)
+    result = some_attack(NETWORK, x, labels, lower=bound, levels=levels, mask=mask, trajectory=True)
     assert len(result) == 0
     assert len(result.trajectory.image) == 0
 

@@ -33,8 +33,8 @@ def test_every_evaluation_is_one_entry(attack):
         assert getattr(seen, name).shape == seen.image.shape
 
 
-def test_entries_are_in_order_and_count_all_passes(attack):
-    result = recorded(attack, tile=4)
+def test_entries_are_in_order_and_count_all_passes(some_attack):
+    result = recorded(some_attack, tile=4)
     seen = result.trajectory
     for b in range(B):
         passes = seen.propagations[seen.image == b]
@@ -64,8 +64,8 @@ def test_it_tells_what_the_points_were(attack):
     assert not order
 
 
-def test_the_answer_is_no_farther_than_the_best_entry(attack):
-    result = recorded(attack)
+def test_the_answer_is_no_farther_than_the_best_entry(some_attack):
+    result = recorded(some_attack)
     seen = result.trajectory
     assert result.success.any()
     for b in range(B):
@@ -74,39 +74,38 @@ def test_the_answer_is_no_farther_than_the_best_entry(attack):
         assert result.success[b] or len(hits) == 0
 
 
-def test_recording_changes_nothing(attack):
-    without = attack(NETWORK, X, LABELS, max_evaluations=40)
+def test_recording_changes_nothing(some_attack):
+    without = some_attack(NETWORK, X, LABELS, max_evaluations=40)
     assert without.trajectory is None
-    result = recorded(attack)
+    result = recorded(some_attack)
     assert torch.equal(result.adversarial, without.adversarial)
     assert torch.equal(result.forwards, without.forwards)
 
 
-def test_an_image_that_is_adversarial_has_one_entry(attack):
+def test_an_image_that_is_adversarial_has_one_entry(some_attack):
     labels = LABELS.clone()
     labels[2] = (labels[2] + 1) % 5
-    seen = attack(NETWORK, X, labels, max_evaluations=10, trajectory=True).trajectory
+    seen = some_attack(NETWORK, X, labels, max_evaluations=10, trajectory=True).trajectory
     assert (seen.image == 2).sum() == 1
     assert seen.distance[seen.image == 2] == 0
     assert seen.margin[seen.image == 2] > 0
 
 
-def test_with_levels_the_search_is_recorded(attack):
-    result = recorded(attack, levels=64)
+def test_with_levels_the_search_is_recorded(some_attack):
+    result = recorded(some_attack, levels=64)
     counts = torch.bincount(result.trajectory.image, minlength=B)
-    # BUG? "Every evaluation": the one that rounding begins with is left out.
     assert torch.equal(counts, result.backwards)
 
 
-def test_nothing_to_record(attack):
-    seen = attack(NETWORK, X[:0], LABELS[:0], trajectory=True).trajectory
+def test_nothing_to_record(some_attack):
+    seen = some_attack(NETWORK, X[:0], LABELS[:0], trajectory=True).trajectory
     for name in COLUMNS:
         assert getattr(seen, name).shape == (0,)
 
 
 @pytest.mark.parametrize("trajectory", [False, True])
-def test_it_survives_a_file(tmp_path, trajectory, attack):
-    result = recorded(attack, trajectory=trajectory, max_evaluations=15)
+def test_it_survives_a_file(tmp_path, trajectory, some_attack):
+    result = recorded(some_attack, trajectory=trajectory, max_evaluations=15)
     result.save(tmp_path / "result.npz")
     loaded = AttackResult.load(tmp_path / "result.npz")
     assert (loaded.trajectory is None) == (not trajectory)
@@ -117,8 +116,8 @@ def test_it_survives_a_file(tmp_path, trajectory, attack):
 
 
 @pytest.mark.parametrize("trajectory", [False, True])
-def test_it_moves_with_the_result(trajectory, attack):
-    result = recorded(attack, trajectory=trajectory, max_evaluations=5)
+def test_it_moves_with_the_result(trajectory, some_attack):
+    result = recorded(some_attack, trajectory=trajectory, max_evaluations=5)
     moved = result.to("meta")
     assert (moved.trajectory is None) == (not trajectory)
     for name in COLUMNS if trajectory else ():
