@@ -121,9 +121,7 @@ class Step {
     return {penalised(sc_[column::mu]), t.sum[0], t.sum[1], t.sum[2], t.sum[3], t.sum[4], t.max[0]};
   }
 
-  double penalised(double mu) const {
-    return norm == Norm::none ? value(mu) : value(mu) + sc_[column::c] * factors_.value;
-  }
+  double penalised(double mu) const { return norm == Norm::none ? value(mu) : value(mu) + sc_[column::c] * factors_.value; }
 
   void search(const Evaluation& e, bool finite) {
     const double f = sc_[column::f];
