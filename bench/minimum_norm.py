@@ -301,13 +301,14 @@ def originals(name: str, images: int) -> tuple[Tensor, Tensor]:
 
 
 def exact_distances(name: str, norm: str, images: int) -> Array | None:
-    """Return the exact optimum where there is a formula: L2, without hidden units."""
-    layers = [m for m in network(name).modules() if isinstance(m, nn.Linear)]
-    if norm != "l2" or len(layers) != 1:
+    """Return the exact optimum where there is a formula: for networks without hidden units."""
+    layers = [m for m in network(name).modules() if not list(m.children())]
+    if [type(m) for m in layers] != [nn.Flatten, nn.Linear]:
         return None
     x, labels = originals(name, images)
-    model = LinearSoftmax(layers[0].weight, layers[0].bias)
-    return model.untargeted_distance(x, labels, lower=0.0, upper=1.0).double().numpy()
+    model = LinearSoftmax(layers[1].weight, layers[1].bias)
+    exact = model.untargeted_distance(x, labels, norm=norm, lower=0.0, upper=1.0)
+    return exact.double().numpy()
 
 
 def local_optimality(distances: Array, reference: Array) -> float:
