@@ -111,7 +111,8 @@ class PenaltySearch(Search):
         f = self.c[index] * size + evaluation.loss
         lower = f < self.lowest[index]
         self.lowest[index] = torch.where(lower, f, self.lowest[index])
-        self.lowest_fools[index] = torch.where(lower, evaluation.fooled, self.lowest_fools[index])
+        # As best points are judged: a c that fools by rounding alone would leave no point behind.
+        self.lowest_fools[index] = torch.where(lower, evaluation.surely, self.lowest_fools[index])
 
     def _begin(self, slots: Tile, index: Tensor, evaluation: Evaluation, first: Tensor) -> Tensor:
         """Judge the original images and choose their first c; return which of them are finished."""
