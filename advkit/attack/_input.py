@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
+from advkit.ops._check import as_rows
+
 __all__ = [
     "check_bounds",
-    "check_choices",
-    "check_count",
     "check_images",
     "check_labels",
     "check_mask",
@@ -21,13 +20,6 @@ __all__ = [
 ]
 
 
-def check_choices(name: str, value: object, choices: Collection[str], of: str = "") -> None:
-    """Raise an error that lists the choices unless `value` is one of them."""
-    if not isinstance(value, str) or value not in choices:
-        known = ", ".join(choices)
-        raise ValueError(f"{name} must be one of {known}{of and ' with ' + of}, got {value!r}")
-
-
 def check_number(name: str, value: object, *, least: float) -> None:
     """Raise unless `value` is a finite number of at least `least`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -35,13 +27,7 @@ def check_number(name: str, value: object, *, least: float) -> None:
         raise ValueError(f"{name} must be finite and at least {least}, got {value!r}")
 
 
-def check_count(name: str, value: object, *, least: int) -> None:
-    """Raise unless `value` is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-
-
-def check_bounds(lower: object, upper: object, x: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+def check_bounds(lower: object, upper: object, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the box (1 or B, 1 or n): finite, lower < upper if both are numbers, else <=."""
     numbers = []
     for name, value in (("lower", lower), ("upper", upper)):
@@ -56,7 +42,7 @@ def check_bounds(lower: object, upper: object, x: Tensor, flat: Tensor) -> tuple
         numbers.append(float(value))
     if len(numbers) == 2 and not numbers[0] < numbers[1]:
         raise ValueError(f"lower must be less than upper, got {numbers[0]} and {numbers[1]}")
-    low, high = _rows("lower", lower, x, flat), _rows("upper", upper, x, flat)
+    low, high = _rows("lower", lower, x), _rows("upper", upper, x)
     for name, bound in (("lower", low), ("upper", high)):
         if not bound.isfinite().all():
             raise ValueError(f"{name} must be finite, got nan or inf")
@@ -65,7 +51,7 @@ def check_bounds(lower: object, upper: object, x: Tensor, flat: Tensor) -> tuple
     return low, high
 
 
-def _rows(name: str, value: object, x: Tensor, flat: Tensor) -> Tensor:
+def _rows(name: str, value: object, x: Tensor) -> Tensor:
     """Bring a number or a tensor that broadcasts to x to its rows (1 or B, 1 or n)."""
     if not isinstance(value, Tensor):
         return torch.full((1, 1), float(value), dtype=x.dtype, device=x.device)  # type: ignore[arg-type]
@@ -73,15 +59,7 @@ def _rows(name: str, value: object, x: Tensor, flat: Tensor) -> Tensor:
         raise TypeError(f"{name} must have x's dtype {x.dtype}, got {value.dtype}")
     if value.device != x.device:
         raise ValueError(f"{name} must be on {x.device}, where x is, got {value.device}")
-    try:
-        full = value.detach().expand(x.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"{name} must broadcast to x's shape {tuple(x.shape)}, got {tuple(value.shape)}"
-        ) from None
-    shared = value.dim() < x.dim() or value.shape[0] == 1
-    rows = full[:1] if shared else full
-    return rows.reshape(len(rows), flat.shape[1]).contiguous()
+    return as_rows(name, value, x, "x")
 
 
 def check_images(x: object, lower: object, upper: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,7 +76,7 @@ def check_images(x: object, lower: object, upper: object) -> tuple[Tensor, Tenso
     if x[:1].numel() == 0 and (len(x) or 0 in x.shape[1:]):
         raise ValueError(f"x has images without any values: shape {tuple(x.shape)}")
     flat = x.detach().reshape(len(x), x.shape[1:].numel())
-    low, high = check_bounds(lower, upper, x, flat)
+    low, high = check_bounds(lower, upper, x)
     bad = ~flat.isfinite().all(1)
     if bad.any():
         raise ValueError(f"x must be finite, but image {int(bad.nonzero()[0])} holds nan or inf")
@@ -123,7 +101,7 @@ def check_mask(
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be a tensor of torch.bool, got {got}")
-    rows = _rows("mask", mask, x, flat)
+    rows = _rows("mask", mask, x)
     return torch.where(rows, low, flat), torch.where(rows, high, flat)
 
 

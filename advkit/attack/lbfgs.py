@@ -9,8 +9,6 @@ from torch import Tensor
 
 from advkit._progress import progress_bar
 from advkit.attack._input import (
-    check_choices,
-    check_count,
     check_images,
     check_labels,
     check_mask,
@@ -27,6 +25,7 @@ from advkit.attack.rounding import ROUNDING_PASSES, Grid
 from advkit.attack.search import Search
 from advkit.losses import LOSSES, dlr
 from advkit.ops import use_backend
+from advkit.ops._check import check_choice, check_count
 from advkit.optim.tiles import default_tile
 
 __all__ = ["METHODS", "lbfgs"]
@@ -148,13 +147,13 @@ def lbfgs(
     TypeError, ValueError
         For bad arguments, or if the model returns the wrong shape; the message names what.
     """
-    check_choices("method", method, METHODS)
+    check_choice("method", method, METHODS)
     norms, losses, pairs = METHODS[method]
     norm = norms[0] if norm is None else norm
     loss = losses[0] if loss is None else loss
-    check_choices("norm", norm, norms, f'method="{method}"')
+    check_choice("norm", norm, norms, f'with method="{method}"')
     if not callable(loss):
-        check_choices("loss", loss, losses, f'method="{method}"')
+        check_choice("loss", loss, losses, f'with method="{method}"')
     if not callable(model):
         raise TypeError(f"model must be callable, got {type(model).__name__}")
     for name, flag in (("targeted", targeted), ("trajectory", trajectory)):
@@ -166,10 +165,10 @@ def lbfgs(
     history = pairs if history is None else history
     least = 2 if levels is None else 2 + (ROUNDING_PASSES + 1) // 2
     check_count("max_evaluations", max_evaluations, least=least)
-    check_count("history", history, least=1)
+    check_count("history", history)
     check_count("seed", seed, least=0)
     if tile is not None:
-        check_count("tile", tile, least=1)
+        check_count("tile", tile)
     low, high, flat = check_images(x, lower, upper)
     check_labels(labels, x)
     grid = None

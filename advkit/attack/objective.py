@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advkit.ops.class_loss import class_loss_out
 
-__all__ = ["Evaluation", "Objective", "absolute_sharpness"]
+__all__ = ["Evaluation", "Objective"]
 
 Model = Callable[[Tensor], Tensor]
 # Logits (b, K), labels (b,) -> loss (b,).
@@ -149,7 +149,7 @@ class Objective:
             other = logits.gather(1, rival[:, None])[:, 0]
             if sharpness is not None:
                 smooth = sharpness != 0
-                each = torch.where(smooth, absolute_sharpness(sharpness, own - other), 1.0)
+                each = torch.where(smooth, _absolute_sharpness(sharpness, own - other), 1.0)
                 scaled = others * each.to(others.dtype)[:, None]
                 other = torch.where(smooth, scaled.logsumexp(1) / each, other).to(own.dtype)
                 share = torch.where(smooth[:, None], scaled.softmax(1), share)
@@ -240,7 +240,7 @@ class Objective:
         return output
 
 
-def absolute_sharpness(sharpness: Tensor, difference: Tensor) -> Tensor:
+def _absolute_sharpness(sharpness: Tensor, difference: Tensor) -> Tensor:
     """Return sharpnesses (b,) per logit; those below 0 are in units of 1 / |difference| (b,)."""
     relative = -sharpness / difference.double().abs().clamp(min=1e-6)
     return torch.where(sharpness < 0, relative, sharpness)

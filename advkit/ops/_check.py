@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-__all__ = ["as_bound", "check_choice", "check_tensor", "check_vector", "row_stride"]
+__all__ = [
+    "as_bound",
+    "as_rows",
+    "check_choice",
+    "check_count",
+    "check_tensor",
+    "check_vector",
+    "row_stride",
+]
 
 
 def check_tensor(
@@ -86,11 +95,32 @@ def check_vector(
     return check_tensor(name, value, shape=(size,), like=like, dtype=dtype)
 
 
-def check_choice(name: str, value: str, choices: object) -> None:
-    """Raise an error that lists the choices unless `value` is one of them."""
-    known = list(choices)  # type: ignore[call-overload]
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
+def check_choice(name: str, value: object, choices: Iterable[str], of: str = "") -> None:
+    """Raise an error that lists the choices (of what they are) unless `value` is one of them."""
+    known = list(choices)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(
+            f"{name} must be one of {', '.join(known)}{of and ' ' + of}, got {value!r}"
+        )
+
+
+def check_count(name: str, value: object, *, least: int = 1) -> None:
+    """Raise unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def as_rows(name: str, value: Tensor, x: Tensor, x_name: str) -> Tensor:
+    """Bring a tensor that broadcasts to x (B, *shape) to rows (1 or B, n)."""
+    try:
+        full = value.detach().expand(x.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must broadcast to {x_name}'s shape {tuple(x.shape)}, got {tuple(value.shape)}"
+        ) from None
+    shared = value.dim() < x.dim() or value.shape[0] == 1
+    rows = full[:1] if shared else full
+    return rows.reshape(len(rows), x.shape[1:].numel()).contiguous()
 
 
 def as_bound(name: str, value: float | Tensor, like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from advkit._progress import progress_bar
 from advkit.ops import use_backend
-from advkit.ops._check import as_bound, check_tensor, check_vector
+from advkit.ops._check import as_bound, as_rows, check_count, check_tensor, check_vector
 from advkit.ops.lbfgs_step import Options, State, init, lbfgs_step
 from advkit.ops.lbfgs_step.state import Counter, Scalar
 from advkit.optim.result import MinimizeResult, Round
@@ -118,11 +118,9 @@ def minimize(
         raise ValueError("lower must be at most upper everywhere, and neither may be nan")
     if (low == torch.inf).any() or (high == -torch.inf).any():
         raise ValueError("lower must be less than inf, and upper more than -inf")
-    for name, count in (("history", history), ("tile", tile)):
-        if name == "tile" and count is None:
-            continue
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
+    check_count("history", history)
+    if tile is not None:
+        check_count("tile", tile)
     n = start.shape[1]
     size = min(rows, tile) if tile else default_tile(rows, n, history, start.element_size())
 
@@ -187,15 +185,7 @@ def _flat_bound(name: str, value: float | Tensor, x0: Tensor, start: Tensor) -> 
     if isinstance(value, Tensor):
         value = value.detach()
     if isinstance(value, Tensor) and value.dim() > 0:
-        try:
-            full = value.expand(x0.shape)
-        except RuntimeError:
-            raise ValueError(
-                f"{name} must broadcast to x0's shape {tuple(x0.shape)}, got {tuple(value.shape)}"
-            ) from None
-        shared = value.dim() < x0.dim() or value.shape[0] == 1
-        rows = full[:1] if shared else full
-        value = rows.reshape(len(rows), start.shape[1]).contiguous()
+        value = as_rows(name, value, x0, "x0")
     return as_bound(name, value, start)
 
 

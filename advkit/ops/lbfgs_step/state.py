@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.norms import NORMS
-from advkit.ops._check import as_bound, check_choice, check_tensor, check_vector
+from advkit.ops._check import as_bound, check_choice, check_count, check_tensor, check_vector
 
 __all__ = ["Counter", "Options", "Phase", "Scalar", "State", "Status", "Vector", "init"]
 
@@ -257,8 +257,7 @@ def init(
     check_tensor("start", start, shape=(None, None))
     slots, n = start.shape
     check_choice("norm", norm, NORMS)
-    if isinstance(history, bool) or not isinstance(history, int) or history < 1:
-        raise ValueError(f"history must be an integer of at least 1, got {history!r}")
+    check_count("history", history)
     low, high = as_bound("lower", lower, start), as_bound("upper", upper, start)
     if norm != "none":
         if x0 is None:
