@@ -3,7 +3,7 @@
 Each is small where the attack has succeeded: the targeted forms where the label is predicted, the
 untargeted ones where it is not. To add a loss, add a row here, a case in
 ``csrc/cpu/class_loss.hpp`` and its number in ``csrc/include/advkit/params.hpp``; the tests run over
-every row of `LOSSES`.
+every row of `LOSSES`. `dlr` has no kernel: attacks take it as they take a function of the user's.
 """
 
 from __future__ import annotations
