@@ -38,9 +38,6 @@ PROGRESS = 1e-3
 PROGRESS_AGE = 6
 # Length of the noise that restarts begin with, in units of the best distance.
 NOISE_AT_BEST, NOISE_AT_ORIGINAL = 2.0, 4.0
-# After a leg that found a nearer point: so many forward passes along the ray from the original,
-# each this part of the way to where the margin should end.
-INSIDE, RAY_PASSES = 0.98, 2
 MOST_CLASSES = 8
 # Sharpness of the smoothed largest logit, see `Leg`.
 COARSE, FINE = 10.0, 30.0
@@ -152,15 +149,12 @@ class LegSearch(Search):
         self._order = self.full(-1, torch.int64)[:, None].repeat(1, MOST_CLASSES + 1)
         self.slack = self.full(0.0)
         # Of the present leg: its number, evaluations so far, class aimed at, nearest distance now
-        # and PROGRESS_AGE evaluations ago, and whether it found the best point.
+        # and PROGRESS_AGE evaluations ago.
         self.leg, self.age = self.full(0, torch.int64), self.full(0, torch.int64)
         self.rival = self.full(-1, torch.int64)
         # |margin| of the originals, and the sharpness per logit; until that is known, in its units.
         self.gap, self.sharpness = self.full(1.0), self.full(-COARSE if smooth else 0.0)
         self.nearest, self.mark = self.full(torch.inf), self.full(torch.inf)
-        self.improved = self.full(False, torch.bool)
-        # Of the best point: its margin, and the change of the margin along the ray through it.
-        self.margin, self.slope = self.full(0.0), self.full(0.0)
 
     def run(self, tile: int, advance: Callable[[int], None]) -> None:
         """Carry all images through their legs, `tile` at a time."""
@@ -188,7 +182,6 @@ class LegSearch(Search):
             distance, c = self._step(slots, x, h, gradient)
             self.record(index, distance, evaluation.margin, c)
             ended = self._note(slots, x, evaluation, h, size, distance, c)
-            self._refine(index[ended & ~done & self.improved[index]])
             done |= ~self.can_afford(index, 2) | self.near_enough(index)
             ended &= ~done
             if ended.any():
@@ -268,9 +261,6 @@ class LegSearch(Search):
             better &= distance < self.distance[index]
             which = index[better]
             self.keep(which, x[better], distance[better], c[better])
-            self.margin[which] = evaluation.margin[better].double() - self.slack[which]
-            self.slope[which] = size[better] * distance[better]
-            self.improved[which] = self.objective.in_logits
         self.age[index] += 1
         age, best = self.age[index], self.distance[index]
         nearest = torch.where(found, distance, torch.inf).minimum(self.nearest[index])
@@ -294,37 +284,6 @@ class LegSearch(Search):
         leg = self.leg[index]
         repeated = len(begin) + (leg - len(begin)) % len(again)
         return self._fields[field][torch.where(leg < len(begin), leg, repeated)]
-
-    def _refine(self, which: Tensor) -> None:
-        """Move best points towards their originals, by secants on the margin along the ray."""
-        self.improved[which] = False
-        r = (self.best[which] - self.x0[which]).double()
-        # The last point t r inside, its margin and slope; the last one outside, not known at first.
-        t, margin, slope = torch.ones(len(which)).double(), self.margin[which], self.slope[which]
-        t = t.to(margin.device)
-        t_outside, outside = torch.full_like(t, torch.nan), torch.zeros_like(margin)
-        for _ in range(RAY_PASSES):
-            to_edge = torch.where(
-                t_outside.isnan(), margin / slope, (t - t_outside) * margin / (margin - outside)
-            )
-            next_t = t - INSIDE * to_edge
-            go = self.can_afford(which, 1) & (next_t < t) & (next_t > 0)
-            if not go.any():
-                return
-            rows = which[go]
-            x = (self.x0[rows].double() + next_t[go, None] * r[go]).to(self.x0.dtype)
-            x = x.clamp(*self.box(rows))
-            _, surely, seen = self.objective.fooled(x, self.labels[rows])
-            self.forwards[rows] += 1
-            distance = self.length(x - self.x0[rows])
-            nearer = surely & (distance < self.distance[rows])
-            self.keep(rows[nearer], x[nearer], distance[nearer], self.c_best[rows[nearer]])
-            seen = seen.double() - self.slack[rows]
-            place = go.nonzero()[:, 0]
-            inside, beyond = place[seen > 0], place[seen <= 0]
-            slope[inside] = (margin[inside] - seen[seen > 0]) / (t - next_t)[inside]
-            margin[inside], t[inside] = seen[seen > 0], next_t[inside]
-            outside[beyond], t_outside[beyond] = seen[seen <= 0], next_t[beyond]
 
     def _next_leg(self, slots: Tile, ended: Tensor) -> None:
         """Start the next legs of some images."""
