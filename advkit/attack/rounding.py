@@ -25,8 +25,8 @@ class Rounding:
     """Roundings of points x (k, n) that keep the margin, as a linear model has it.
 
     Each value goes to its nearest level. Where that costs margin, values are moved on by one level,
-    those first that gain the most margin for the least distance. The network then tells how far off
-    the linear model was, and the next try asks for more, or less.
+    those first that gain the most margin for the least distance, and all that gain it for none. The
+    network then tells how far off the linear model was, and the next try asks for more, or less.
 
     Parameters
     ----------
@@ -68,8 +68,9 @@ class Rounding:
         lost = (g * (value - self._x)).sum(1)
         order = torch.where(gain > 0, cost / gain, torch.inf).argsort(1)
         gained = gain.gather(1, order).cumsum(1) - gain.gather(1, order)
-        wanted = (gained < (lost + self.need)[:, None]) & (gain.gather(1, order) > 0)
+        wanted = gained < (lost + self.need)[:, None]
         chosen = torch.zeros_like(wanted).scatter(1, order, wanted)
+        chosen = (chosen | (cost < 0)) & (gain > 0)
         fixed = (self._lower == self._upper) | (least > most)
         rounded = torch.where(fixed, self._x0, torch.where(chosen, moved, value))
         return rounded.clamp(self._lower, self._upper).to(self._dtype)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from problems import LinearSoftmax, sigmoid_network
 
 from advkit.attack import lbfgs
+from advkit.attack.rounding import Grid, Rounding
 
 N, B = 50, 10
 NETWORK = sigmoid_network(N, 16, 4)
@@ -133,3 +136,29 @@ def test_two_levels_of_a_linear_network(some_attack):
     result = some_attack(network, x, labels, levels=2, max_evaluations=60)
     assert ((result.adversarial == 0) | (result.adversarial == 1)).all()
     assert result.success.all()
+
+
+def test_rounding_keeps_a_linear_margin_at_nearly_the_least_distance():
+    """Against all choices between a value's nearest level and the next one that gains margin."""
+    n, rows, step = 9, 30, 1 / 7
+    x0 = torch.randint(1, 7, (rows, n)).double() * step
+    x = (x0 + 0.1 * torch.randn(rows, n, dtype=torch.float64)).clamp(0, 1)
+    g = torch.randn(rows, n, dtype=torch.float64)
+    box = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    rounding = Rounding(x, x0, *box, Grid(0.0, step))
+    rounding.gradient = g
+    rounding.need = torch.rand(rows, dtype=torch.float64) * 0.3
+    found = rounding.points()
+    nearest = (x / step).round().clamp(0, 7)
+    further = (nearest - torch.sign(g)).clamp(0, 7)
+    choices = torch.tensor(list(product([False, True], repeat=n)))[:, None]
+    points = torch.where(choices, further, nearest) * step
+    holds = (g * (points - x)).sum(2) <= -rounding.need
+    squares = (points - x0).square().sum(2)
+    least = torch.where(holds, squares, torch.inf).amin(0)
+    possible = least.isfinite()
+    assert possible.sum() >= 20
+    assert ((g * (found - x)).sum(1) <= -rounding.need + 1e-12)[possible].all()
+    # Taken in order of cost over gain, a choice costs at most one value's move more than the best.
+    one = ((further * step - x0).square() - (nearest * step - x0).square()).amax(1)
+    assert ((found - x0).square().sum(1) <= least + one + 1e-12)[possible].all()
