@@ -450,3 +450,13 @@ def sigmoid_network(
         return torch.stack([row_sum(units * w) for w in second], 1)
 
     return network
+
+
+def rosenbrock(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return value (B,) and gradient (B, n) of the extended Rosenbrock function at x (B, n)."""
+    a, b = x[:, :-1], x[:, 1:]
+    t = b - a**2
+    grad = torch.zeros_like(x)
+    grad[:, :-1] = -400 * a * t - 2 * (1 - a)
+    grad[:, 1:] += 200 * t
+    return (100 * t**2 + (1 - a) ** 2).sum(1), grad

@@ -95,6 +95,26 @@ def test_more_than_ten_classes_and_few_evaluations(norm):
     assert (result.distance / exact).median() <= 1.05
 
 
+def test_the_radius_is_found_by_newton_steps():
+    """Linf with two classes: exact but for the slack after a dozen evaluations."""
+    linear, network, x, labels = classifier(2)
+    exact = linear.untargeted_distance(x, labels, norm="linf", lower=0.0, upper=1.0)
+    result = augmented(network, x, labels, norm="linf", max_evaluations=13)
+    assert (result.distance / exact).max() <= 1.001
+
+
+def test_targets_behind_other_classes_are_reached():
+    """The largest other logit has kinks that catch a plain margin: it reaches 95 of these."""
+    reached = 0
+    for seed in range(3):
+        network = sigmoid_network(N, 16, 6, seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.rand(40, N, dtype=torch.float64, generator=generator)
+        targets = (network(x).argmax(1) + 1) % 6
+        reached += int(augmented(network, x, targets, True, max_evaluations=50).success.sum())
+    assert reached >= 110  # of 120
+
+
 @pytest.mark.parametrize("kappa", [0.3, 1.5])
 @pytest.mark.parametrize("norm", NORMS)
 def test_confidence_is_reached_and_not_much_more(norm, kappa):

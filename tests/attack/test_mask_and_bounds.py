@@ -86,6 +86,23 @@ def test_a_mask_is_the_attack_on_the_sub_vector(some_attack):
     assert torch.allclose(masked.distance, alone.distance, rtol=max(0.01, near(some_attack) - 1))
 
 
+def test_a_mask_is_the_same_run_as_on_the_sub_vector(some_attack):
+    """Evaluation by evaluation: nothing of the solver sees the values that are fixed."""
+    mask = MASKS["values"]
+
+    def small(v):
+        whole = X[:1].repeat(len(v), 1)
+        whole[:, mask] = v
+        return NETWORK(whole)
+
+    options = {"max_evaluations": 7, "trajectory": True, **BOX}  # before any restart
+    masked = some_attack(NETWORK, X[:1], LABELS[:1], mask=mask, **options).trajectory
+    alone = some_attack(small, X[:1, mask], LABELS[:1], **options).trajectory
+    assert masked.distance[1] > 0
+    assert torch.allclose(masked.distance, alone.distance, rtol=1e-6)
+    assert torch.allclose(masked.margin, alone.margin, rtol=1e-6)
+
+
 def test_a_mask_of_images_with_axes(some_attack):
     x = X.view(B, 1, 5, 8)
     mask = torch.zeros(5, 8, dtype=torch.bool)

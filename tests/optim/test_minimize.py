@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from problems import more_toraldo
+from problems import more_toraldo, rosenbrock
 
 from advkit.ops._dispatch import available_backends
 from advkit.optim import Status, minimize
@@ -134,15 +134,6 @@ def test_each_start_finds_the_minimum_of_its_own_basin(implementation):
     assert torch.allclose(result.x, minima, atol=1e-5)
     assert (result.value < 1e-10).all()
     assert (result.status == Status.GRADIENT).all()
-
-
-def rosenbrock(x):
-    a, b = x[:, :-1], x[:, 1:]
-    t = b - a**2
-    grad = torch.zeros_like(x)
-    grad[:, :-1] = -400 * a * t - 2 * (1 - a)
-    grad[:, 1:] += 200 * t
-    return (100 * t**2 + (1 - a) ** 2).sum(1), grad
 
 
 @pytest.mark.parametrize("n", [2, 20])

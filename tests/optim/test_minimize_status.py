@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from problems import rosenbrock
 
 from advkit.optim import Status, minimize
 
@@ -14,15 +15,6 @@ pytestmark = pytest.mark.usefixtures("implementation")
 
 def bowl(x):
     return (x - 0.25).square().sum(1), 2 * (x - 0.25)
-
-
-def rosenbrock(x):
-    a, b = x[:, :-1], x[:, 1:]
-    t = b - a**2
-    grad = torch.zeros_like(x)
-    grad[:, :-1] = -400 * a * t - 2 * (1 - a)
-    grad[:, 1:] += 200 * t
-    return (100 * t**2 + (1 - a) ** 2).sum(1), grad
 
 
 def kink(x):
