@@ -64,10 +64,11 @@ class AugmentedSearch(LegSearch):
         else:
             mu, rho = gap / size.square(), STRENGTH / size.square()
             first_step = torch.full_like(mu, 1 / (1 + STRENGTH))
+        bold = self.boldness(index)
         for column, value in (
-            (Scalar.MU, mu),
-            (Scalar.RHO, rho),
-            (Scalar.FIRST_STEP, first_step),
+            (Scalar.MU, bold * mu),
+            (Scalar.RHO, bold * rho),
+            (Scalar.FIRST_STEP, first_step / bold),
         ):
             slots.state.scalars[slot, column] = torch.where(value.isfinite(), value, 1.0)
 

@@ -40,7 +40,9 @@ PROGRESS_AGE = 6
 NOISE_AT_BEST, NOISE_AT_ORIGINAL = 2.0, 4.0
 MOST_CLASSES = 8
 # Sharpness of the smoothed largest logit, see `Leg`.
-COARSE, FINE = 10.0, 30.0
+COARSE, FINE = 10.0, 60.0
+# As long as nothing is found each leg weighs the norm so much less than the one before, so often.
+BOLDER, BOLDEST = 10.0, 3
 # The ends of legs are decided here, not by the solver.
 NEVER = Options(
     gradient_tolerance=-1.0,
@@ -67,7 +69,7 @@ class Leg:
     Parameters
     ----------
     start : Start
-        Where from. Without a best point: from the original.
+        Where from. As long as nothing is found: from where the leg before ended.
     rival : int
         Rank, among the logits of the original image, of the class to aim at; -1: whichever has the
         largest logit.
@@ -185,7 +187,7 @@ class LegSearch(Search):
             done |= ~self.can_afford(index, 2) | self.near_enough(index)
             ended &= ~done
             if ended.any():
-                self._next_leg(slots, ended)
+                self._next_leg(slots, ended, x[ended])
             if done.any():
                 advance(int(done.sum()))
                 free, fresh = slots.replace(done)
@@ -275,6 +277,11 @@ class LegSearch(Search):
         limit = self._table(index, "evaluations")
         return slots.stopped() | (age >= limit) | ((age >= PRUNE_AGE) & lost) | still
 
+    def boldness(self, index: Tensor) -> Tensor:
+        """Return how much less than the others the next legs of some images weigh the norm (k,)."""
+        found = self.distance[index].isfinite()
+        return torch.where(found, 1.0, BOLDER ** self.leg[index].double().clamp(max=BOLDEST))
+
     def _table(self, index: Tensor, field: str) -> Tensor:
         """Look up a field of the present legs of some images."""
         begin, again = self._legs
@@ -285,8 +292,8 @@ class LegSearch(Search):
         repeated = len(begin) + (leg - len(begin)) % len(again)
         return self._fields[field][torch.where(leg < len(begin), leg, repeated)]
 
-    def _next_leg(self, slots: Tile, ended: Tensor) -> None:
-        """Start the next legs of some images."""
+    def _next_leg(self, slots: Tile, ended: Tensor, x: Tensor) -> None:
+        """Start the next legs of some images (k,), whose last ones ended at x (k, n)."""
         index, slot = slots.index[ended], slots.active[ended]
         self.leg[index] += 1
         self.age[index] = 0
@@ -297,8 +304,8 @@ class LegSearch(Search):
         self.rival[index] = torch.where(rank < 0, -1, chosen)
         self.sharpness[index] = self._table(index, "sharpness") / self.gap[index]
         kind = self._table(index, "start")
-        start = self.x0[index]
         known = self.distance[index].isfinite()
+        start = torch.where(known[:, None], self.x0[index], x)
         if self._starts is not None:
             given = self._starts[index]
             start = torch.where((kind == Start.GIVEN)[:, None], given, start)

@@ -103,16 +103,19 @@ def test_the_radius_is_found_by_newton_steps():
     assert (result.distance / exact).max() <= 1.001
 
 
-def test_targets_behind_other_classes_are_reached():
-    """The largest other logit has kinks that catch a plain margin: it reaches 95 of these."""
+# Of 120 images: 83 with the largest logit as it is, whose kinks catch a leg; 116 if later legs did
+# not weigh the norm less.
+@pytest.mark.parametrize(("evaluations", "least"), [(20, 92), (50, 120)])
+def test_targets_behind_other_classes_are_reached(evaluations, least):
     reached = 0
     for seed in range(3):
         network = sigmoid_network(N, 16, 6, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         x = torch.rand(40, N, dtype=torch.float64, generator=generator)
         targets = (network(x).argmax(1) + 1) % 6
-        reached += int(augmented(network, x, targets, True, max_evaluations=50).success.sum())
-    assert reached >= 110  # of 120
+        result = augmented(network, x, targets, True, max_evaluations=evaluations)
+        reached += int(result.success.sum())
+    assert reached >= least
 
 
 @pytest.mark.parametrize("kappa", [0.3, 1.5])
