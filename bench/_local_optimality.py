@@ -137,6 +137,30 @@ def headlines(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     return made
 
 
+def exactness(runs: Sequence[Run]) -> list[Row]:
+    """Return a row for each run where the optimum is known: how near to it the attack came."""
+    made = []
+    for run in runs:
+        exact = exact_distances(*run.key, run.what["images"])
+        if exact is None:
+            continue
+        ratio = run.distances / exact
+        made.append(
+            {key: run.what[key] for key in ("network", "norm", "evaluations", "attack")}
+            | {
+                "within 0.1 %": float((ratio <= 1.001).mean()),
+                "within 0.5 %": float((ratio <= 1.005).mean()),
+                "within 5 %": float((ratio <= 1.05).mean()),
+                "median ratio": float(np.median(ratio)),
+                "smallest ratio": float(ratio.min()),
+                "largest ratio": float(ratio.max()),
+            }
+        )
+    return sorted(
+        made, key=lambda row: (row["norm"], row["evaluations"], -row["within 0.5 %"], row["attack"])
+    )
+
+
 def failures(rows: Sequence[Row]) -> list[Row]:
     """Return a row for each attack and norm that raised, with what it said and where."""
     found: dict[tuple[str, str, str], list[Row]] = {}

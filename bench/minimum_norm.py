@@ -38,7 +38,7 @@ import torch
 from _common import as_settings, markdown_table, parser, write_results
 from _curves import write_curves
 from _harness import Run, measure, origins, read, save
-from _local_optimality import NORMS, curves, failures, headlines, summarise, tables
+from _local_optimality import NORMS, curves, exactness, failures, headlines, summarise, tables
 from _networks import HELD_OUT, IMAGENET, TUNED_ON, originals
 from _peers import ATTACKS
 
@@ -83,6 +83,9 @@ def write(runs: Sequence[Run], given: Any) -> None:
         f"## {norm}, {evaluations} evaluations: LO\n\n{markdown_table(entries)}\n"
         for norm, evaluations, entries in tables(rows, names)
     ]
+    known = exactness(runs)
+    if known:
+        parts.append(f"## Against the exact optimum\n\n{markdown_table(known)}\n")
     parts.append(f"## Attacks that raised\n\n{markdown_table(failures(rows))}\n")
     page = given.out / "results.md"
     before, mark, after = page.read_text().partition("## Settings")
