@@ -140,10 +140,13 @@ def wrapped(model: nn.Module, evaluations: int) -> nn.Module:
             output = super().forward(input)
             answered = int(self.num_forwards.sum()) - before
             self.refused += len(input) - answered
+            self._end_if_idle(answered)
+            return output
+
+        def _end_if_idle(self, answered: int) -> None:
             self.idle += answered == 0
             if self.idle > 2 * evaluations:
                 raise BudgetSpentError
-            return output
 
         def backward_hook(self, *args: Any) -> Any:
             before = int(self.num_backwards.sum()) if self._benchmark_mode else 0
@@ -151,6 +154,7 @@ def wrapped(model: nn.Module, evaluations: int) -> nn.Module:
             if self._benchmark_mode:
                 answered = int(self.num_backwards.sum()) - before
                 self.refused += len(self._indices) - answered
+                self._end_if_idle(answered)
             return gradients
 
         def start_tracking(self, *args: Any, **settings: Any) -> None:
