@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import as_settings, markdown_table, parser, write_results
-from _curves import write_curves
+from _curves import write_curves, write_distances
 from _harness import Run, measure, origins, read, save
 from _local_optimality import NORMS, curves, exactness, failures, headlines, summarise, tables
 from _networks import HELD_OUT, IMAGENET, TUNED_ON, originals
@@ -91,7 +91,9 @@ def write(runs: Sequence[Run], given: Any) -> None:
     before, mark, after = page.read_text().partition("## Settings")
     page.write_text(before + "\n".join([*parts, mark]) + after)
     for norm in dict.fromkeys(row["norm"] for row in rows):
-        write_curves(curves(rows, names, norm), norm, given.out)
+        lines = curves(rows, names, norm)
+        write_curves(lines, norm, given.out)
+        write_distances(rows, lines, norm, given.out)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
