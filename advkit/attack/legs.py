@@ -22,6 +22,7 @@ from advkit.attack.objective import Evaluation
 from advkit.attack.result import AttackStatus
 from advkit.attack.search import Search
 from advkit.ops.lbfgs_step import Options, State
+from advkit.ops.lbfgs_step.state import Status
 from advkit.optim.tiles import Tile
 
 __all__ = ["NEVER", "SLACK", "LegSearch"]
@@ -69,7 +70,8 @@ class Leg:
     Parameters
     ----------
     start : Start
-        Where from. As long as nothing is found: from where the leg before ended.
+        Where from. As long as nothing is found: from where the leg before ended. After a leg that
+        ended with nan or inf: without noise.
     rival : int
         Rank, among the logits of the original image, of the class to aim at; -1: whichever has the
         largest logit.
@@ -187,7 +189,7 @@ class LegSearch(Search):
             done |= ~self.can_afford(index, 2) | self.near_enough(index)
             ended &= ~done
             if ended.any():
-                self._next_leg(slots, ended, x[ended])
+                self._next_leg(slots, ended)
             if done.any():
                 advance(int(done.sum()))
                 free, fresh = slots.replace(done)
@@ -292,9 +294,10 @@ class LegSearch(Search):
         repeated = len(begin) + (leg - len(begin)) % len(again)
         return self._fields[field][torch.where(leg < len(begin), leg, repeated)]
 
-    def _next_leg(self, slots: Tile, ended: Tensor, x: Tensor) -> None:
-        """Start the next legs of some images (k,), whose last ones ended at x (k, n)."""
+    def _next_leg(self, slots: Tile, ended: Tensor) -> None:
+        """Start the next legs of some images."""
         index, slot = slots.index[ended], slots.active[ended]
+        state = slots.state
         self.leg[index] += 1
         self.age[index] = 0
         self.nearest[index] = torch.inf
@@ -305,13 +308,14 @@ class LegSearch(Search):
         self.sharpness[index] = self._table(index, "sharpness") / self.gap[index]
         kind = self._table(index, "start")
         known = self.distance[index].isfinite()
-        start = torch.where(known[:, None], self.x0[index], x)
+        finite = state.status[slot] != Status.NON_FINITE
+        start = torch.where((~known & finite)[:, None], state.x[slot], self.x0[index])
         if self._starts is not None:
             given = self._starts[index]
             start = torch.where((kind == Start.GIVEN)[:, None], given, start)
         at_best = known & ((kind == Start.BEST) | (kind == Start.NEAR_BEST))
         start = torch.where(at_best[:, None], self.best[index], start)
-        noisy = kind >= Start.NEAR_BEST
+        noisy = (kind >= Start.NEAR_BEST) & finite
         if noisy.any():
             factor = torch.where(kind == Start.NEAR_BEST, NOISE_AT_BEST, NOISE_AT_ORIGINAL)
             length = torch.where(
@@ -320,7 +324,7 @@ class LegSearch(Search):
             noise = self._noise(index[noisy])
             scaled = (factor * length)[noisy, None].to(noise.dtype) * noise
             start[noisy] += scaled
-        self._load(slots.state, slot, index, start)
+        self._load(state, slot, index, start)
 
     def _noise(self, which: Tensor) -> Tensor:
         """Draw directions (k, n) of length 1, by the images, their legs and the seed alone."""

@@ -118,6 +118,21 @@ def test_targets_behind_other_classes_are_reached(evaluations, least):
     assert reached >= least
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_starts_where_the_network_is_nan_do_not_hold_the_rest(norm):
+    """Nothing can be found, and noise leads to where there are no numbers."""
+    network, x = sigmoid_network(N, 16, 6), torch.rand(1, N, dtype=torch.float64)
+
+    def model(v):
+        far = (v - x).norm(dim=1) > 0.5
+        return torch.where(far[:, None], torch.nan, network(v))
+
+    labels = network(x).argmax(1)
+    result = augmented(model, x, labels, norm=norm, kappa=1e6, max_evaluations=200, trajectory=True)
+    margin = result.trajectory.margin
+    assert margin[len(margin) // 2 :].isfinite().double().mean() >= 0.2
+
+
 @pytest.mark.parametrize("kappa", [0.3, 1.5])
 @pytest.mark.parametrize("norm", NORMS)
 def test_confidence_is_reached_and_not_much_more(norm, kappa):
