@@ -71,6 +71,7 @@ def write(runs: Sequence[Run], given: Any) -> None:
         "its radius ends at the linearised boundary, which it approaches from inside.",
         "(raises): the attack ended with an error on some batch; what it had found before counts, "
         "but its users get nothing.",
+        *given.note,
     ]
     summary = headlines(rows, names)
     write_results(
@@ -109,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--images", type=int, default=500, help="of each network")
     options.add_argument("--batch", type=int, default=125, help="images at once")
+    options.add_argument("--note", action="append", default=[], help="a sentence for the record")
     options.add_argument("--summary-only", action="store_true", help="of all runs that are there")
     given = options.parse_args(arguments)
     torch.set_num_threads(given.threads)

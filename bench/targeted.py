@@ -106,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--many", type=int, default=1000, help="evaluations of the others")
     options.add_argument("--images", type=int, default=500, help="of each network")
     options.add_argument("--batch", type=int, default=125, help="images at once")
+    options.add_argument("--note", action="append", default=[], help="a sentence for the record")
     given = options.parse_args(arguments)
     torch.set_num_threads(given.threads)
     runs = [
@@ -130,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "cut off by AttackBench's harness; an image's distance is that of the nearest image of "
             "the target's class among all queries.",
             "ms per image: without the time of the harness, with its hooks in the network.",
+            *given.note,
         ],
     )
     print((given.out / "results.md").read_text().split("## ")[0])
