@@ -103,19 +103,25 @@ def test_the_radius_is_found_by_newton_steps():
     assert (result.distance / exact).max() <= 1.001
 
 
-# Of 120 images: 83 with the largest logit as it is, whose kinks catch a leg; 116 if later legs did
-# not weigh the norm less.
-@pytest.mark.parametrize(("evaluations", "least"), [(20, 92), (50, 120)])
-def test_targets_behind_other_classes_are_reached(evaluations, least):
-    reached = 0
+# Of the 120 images, within 20 evaluations: 98, and 83 with the largest logit as it is, whose kinks
+# catch a leg. Within 36: 119, and 105 where later legs weigh the norm as the first one did, 108
+# where they start from the original. After 50 the mean distance is 0.86, and 1.09 if the logit
+# stays coarse.
+@pytest.mark.parametrize(
+    ("evaluations", "least", "mean"), [(20, 92, 1.0), (36, 115, 1.0), (50, 120, 0.95)]
+)
+def test_targets_behind_other_classes_are_reached(evaluations, least, mean):
+    n, distances = 50, []
     for seed in range(3):
-        network = sigmoid_network(N, 16, 6, seed=seed)
+        network = sigmoid_network(n, 16, 6, seed=seed)
         generator = torch.Generator().manual_seed(seed)
-        x = torch.rand(40, N, dtype=torch.float64, generator=generator)
+        x = torch.rand(40, n, dtype=torch.float64, generator=generator)
         targets = (network(x).argmax(1) + 1) % 6
         result = augmented(network, x, targets, True, max_evaluations=evaluations)
-        reached += int(result.success.sum())
-    assert reached >= least
+        distances.append(result.distance[result.success])
+    found = torch.cat(distances)
+    assert len(found) >= least
+    assert found.mean() <= mean
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -72,7 +72,8 @@ def test_the_distance_is_that_of_the_free_values_alone(name, attack):
     assert ratio.max() <= near(attack)
 
 
-def test_a_mask_is_the_attack_on_the_sub_vector(some_attack):
+def masked_and_alone(some_attack, **options):
+    """Return the attack on some values of an image, and on a network of these values only."""
     mask = MASKS["values"]
 
     def small(v):
@@ -80,24 +81,21 @@ def test_a_mask_is_the_attack_on_the_sub_vector(some_attack):
         whole[:, mask] = v
         return NETWORK(whole)
 
-    masked = some_attack(NETWORK, X[:1], LABELS[:1], mask=mask, **BOX, max_evaluations=80)
-    alone = some_attack(small, X[:1, mask], LABELS[:1], **BOX, max_evaluations=80)
+    options |= BOX
+    masked = some_attack(NETWORK, X[:1], LABELS[:1], mask=mask, **options)
+    return masked, some_attack(small, X[:1, mask], LABELS[:1], **options)
+
+
+def test_a_mask_is_the_attack_on_the_sub_vector(some_attack):
+    masked, alone = masked_and_alone(some_attack, max_evaluations=80)
     assert masked.success.all()
     assert torch.allclose(masked.distance, alone.distance, rtol=max(0.01, near(some_attack) - 1))
 
 
 def test_a_mask_is_the_same_run_as_on_the_sub_vector(some_attack):
     """Evaluation by evaluation: nothing of the solver sees the values that are fixed."""
-    mask = MASKS["values"]
-
-    def small(v):
-        whole = X[:1].repeat(len(v), 1)
-        whole[:, mask] = v
-        return NETWORK(whole)
-
-    options = {"max_evaluations": 7, "trajectory": True, **BOX}  # before any restart
-    masked = some_attack(NETWORK, X[:1], LABELS[:1], mask=mask, **options).trajectory
-    alone = some_attack(small, X[:1, mask], LABELS[:1], **options).trajectory
+    results = masked_and_alone(some_attack, max_evaluations=7, trajectory=True)  # no restart yet
+    masked, alone = (result.trajectory for result in results)
     assert masked.distance[1] > 0
     assert torch.allclose(masked.distance, alone.distance, rtol=1e-6)
     assert torch.allclose(masked.margin, alone.margin, rtol=1e-6)
