@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from _common import Row
-from _local_optimality import OURS
+from _peers import OURS
 
 # Of colour-blind-safe colours (Okabe and Ito), those that show on white; ours is black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LABELLED = 10
 EVALUATIONS = "evaluations of each image (one forward and one backward pass)"
-# Smallest values that are told apart on the logarithmic axes.
-LEAST_GAP, LEAST_EXCESS = 1e-4, 1e-4
+# The smallest value that is told from 0 on the logarithmic axes.
+LEAST = 1e-4
 
 
 def write_curves(lines: dict[str, dict[int, float]], norm: str, out: Path) -> None:
@@ -36,12 +36,12 @@ def draw(lines: dict[str, dict[int, float]], title: str, path: Path) -> None:
     """Draw 1 - mean LO against evaluations; the ten best and ours have names."""
     figure = _figure((9, 6))
     axes = figure.add_subplot()
-    named = _named(lines)
+    named = _named(lines, LABELLED)
     for attack in [name for name in lines if name not in named]:
-        gaps = [max(LEAST_GAP, 1 - lo) for lo in lines[attack].values()]
+        gaps = [max(LEAST, 1 - lo) for lo in lines[attack].values()]
         axes.plot([*lines[attack]], gaps, color="0.85", linewidth=0.8, marker=".")
     for attack, style in _styles(named):
-        gaps = [max(LEAST_GAP, 1 - lo) for lo in lines[attack].values()]
+        gaps = [max(LEAST, 1 - lo) for lo in lines[attack].values()]
         axes.plot([*lines[attack]], gaps, label=attack, **style)
     _dress(axes, sorted({x for line in lines.values() for x in line}))
     axes.set_xlabel(EVALUATIONS)
@@ -75,7 +75,7 @@ def write_distances(
         writer.writerows([row[key] for key in keys] for row in rows)
     with contextlib.suppress(_NoMatplotlibError):
         _draw_distances(
-            rows, _named(lines)[:6], f"Median distance, {norm}", out / f"{norm}_distances.png"
+            rows, _named(lines, 6), f"Median distance, {norm}", out / f"{norm}_distances.png"
         )
 
 
@@ -95,10 +95,10 @@ def _draw_distances(rows: Sequence[Row], named: Sequence[str], title: str, path:
                 for row in here
                 if row["attack"] == attack and math.isfinite(row["median distance"])
             )
-            excess = [max(LEAST_EXCESS, y) for _, y in points]
+            excess = [max(LEAST, y) for _, y in points]
             axes.plot([x for x, _ in points], excess, label=attack, **style)
         _dress(axes, sorted({row["evaluations"] for row in here}))
-        axes.set_ylim(0.8 * LEAST_EXCESS, 1)
+        axes.set_ylim(0.8 * LEAST, 1)
         axes.set_title(network, fontsize=10)
     figure.supxlabel(EVALUATIONS, fontsize=10)
     figure.supylabel("median distance / median of the nearest known - 1", fontsize=10)
@@ -121,9 +121,9 @@ def _figure(size: tuple[float, float]) -> Any:
     return Figure(figsize=size, layout="constrained")
 
 
-def _named(lines: dict[str, dict[int, float]]) -> list[str]:
+def _named(lines: dict[str, dict[int, float]], most: int) -> list[str]:
     """Return the attacks that get a colour and a name: the best, and ours."""
-    named = [*lines][:LABELLED]
+    named = [*lines][:most]
     return named + ([OURS] if OURS in lines and OURS not in named else [])
 
 
@@ -152,7 +152,7 @@ def _name_lines(axes: Any, ends: dict[str, tuple[int, float]]) -> None:
     colours = {line.get_label(): line.get_color() for line in axes.get_lines()}
     place = axes.transAxes.inverted()
     heights = {
-        name: place.transform(axes.transData.transform((x, max(LEAST_GAP, 1 - lo))))[1]
+        name: place.transform(axes.transData.transform((x, max(LEAST, 1 - lo))))[1]
         for name, (x, lo) in ends.items()
     }
     step, last = 0.045, -1.0
@@ -160,7 +160,7 @@ def _name_lines(axes: Any, ends: dict[str, tuple[int, float]]) -> None:
         last = max(heights[name], last + step)
         axes.annotate(
             name,
-            xy=(ends[name][0], max(LEAST_GAP, 1 - ends[name][1])),
+            xy=(ends[name][0], max(LEAST, 1 - ends[name][1])),
             xytext=(1.03, last),
             textcoords="axes fraction",
             color=colours[name],

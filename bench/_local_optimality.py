@@ -8,13 +8,13 @@ import numpy as np
 from _common import Row, use_tests
 from _harness import Array, Run
 from _networks import TUNED_ON, network, originals
+from _peers import OURS
 from torch import nn
 
 use_tests()
 from problems import LinearSoftmax  # noqa: E402
 
 NORMS = ("l2", "l1", "linf")
-OURS = "advkit.lbfgs"
 
 
 def exact_distances(name: str, norm: str, images: int) -> Array | None:

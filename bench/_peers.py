@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from advkit.attack import AttackResult, lbfgs
 
+OURS = "advkit.lbfgs"
 Attack = Callable[[nn.Module, Tensor, Tensor], "Tensor | AttackResult"]
 # Rivals that adv-lib's TR and targeted APGD and Foolbox's DeepFool look at, by their defaults.
 RIVALS = 9

@@ -27,17 +27,14 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from _common import as_settings, markdown_table, parser, write_results
 from _curves import write_curves, write_distances
-from _harness import Run, measure, origins, read, save
+from _harness import Run, kept, measure, origins, read
 from _local_optimality import NORMS, curves, exactness, failures, headlines, summarise, tables
 from _networks import HELD_OUT, IMAGENET, TUNED_ON, originals
 from _peers import ATTACKS
@@ -55,13 +52,14 @@ def write(runs: Sequence[Run], given: Any) -> None:
     notes = [
         "LO: AttackBench's local optimality, version 2, over the first "
         f"{images[0]} test images that a network classifies right. The reference is each image's "
-        "smallest distance over all attacks and budgets here and, for fc10 in L2, the exact "
-        "optimum; so it depends on the attacks that took part.",
+        "smallest distance over all attacks and budgets here and, for fc10, the exact optimum; "
+        " so it depends on the attacks that took part.",
         "E evaluations are at most 2 E forward and backward passes of each image, in any "
         "proportion, counted and cut off by the harness; an image's distance is that of the "
         "nearest adversarial image among all queries.",
-        f"advkit's attacks were tuned on {', '.join(TUNED_ON)}; nothing was chosen on the others "
-        "(held out). The peers have AttackBench's settings, with numbers of steps that fit the "
+        f"advkit's attacks were tuned on {', '.join(TUNED_ON)}; of the choices that untargeted "
+        "attacks depend on, none was made on the others (held out) but two that bench/README.md "
+        "names. The peers have AttackBench's settings, with numbers of steps that fit the "
         "budget (_peers.py).",
         "counts agree (results.csv): the share of images of which advkit reports the passes that "
         "the harness counted. It takes a query for one about the nearest image of the batch, so "
@@ -148,19 +146,16 @@ def make_runs(given: Any, folder: Path) -> None:
         if peer.norm == norm and any(fnmatch.fnmatch(peer.title, p) for p in given.attacks)
     ]
     for number, (evaluations, name, peer) in enumerate(asked, 1):
-        path = folder / f"{name}_{peer.norm}_{peer.title}_{evaluations}_{given.images}.npz"
-        # What raised on every batch is soon tried again: a package may have come since.
-        if path.exists() and not read(path).failed:
-            continue
-        x, labels = originals(name, given.images)
-        start = time.perf_counter()
-        run = measure(peer, name, x, labels, evaluations=evaluations, batch=given.batch)
-        save(run, path)
-        print(
-            f"{number}/{len(asked)} {name} {peer.norm} {peer.title} {evaluations}: "
-            f"median {np.median(run.distances):.4g}, "
-            f"{time.perf_counter() - start:.1f} s {run.what['message']}",
-            file=sys.stderr,
+        kept(
+            folder / f"{name}_{peer.norm}_{peer.title}_{evaluations}_{given.images}.npz",
+            f"{number}/{len(asked)} {name} {peer.norm} {peer.title} {evaluations}",
+            lambda name=name, peer=peer, evaluations=evaluations: measure(
+                peer,
+                name,
+                *originals(name, given.images),
+                evaluations=evaluations,
+                batch=given.batch,
+            ),
         )
 
 

@@ -8,22 +8,20 @@ OUT/runs and not made again.
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
+import argparse
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from _common import Row, as_settings, parser, write_results
-from _harness import Run, measure_targeted, origins, read, save
+from _harness import Run, kept, measure_targeted, origins
 from _networks import HELD_OUT, TUNED_ON, classes, originals
-from _peers import TARGETED
+from _peers import OURS, TARGETED
 
 from advkit.attack.targets import random_targets
 
 NETWORKS = TUNED_ON + HELD_OUT
-OURS = "advkit.lbfgs"
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
@@ -77,25 +75,20 @@ def summarise(rows: Sequence[Row], few: int, many: int) -> list[Row]:
     return made
 
 
-def run_or_read(folder: Path, name: str, images: int, batch: int, evaluations: int) -> list[Run]:
-    """Return the runs of all attacks on a network, made now or before."""
-    made = []
-    for peer in TARGETED:
-        path = folder / f"{name}_{peer.title}_{evaluations}_{images}.npz"
-        if not path.exists():
-            x, labels = originals(name, images)
-            targets = random_targets(labels, classes(name), seed=0)
-            start = time.perf_counter()
-            run = measure_targeted(
-                peer, name, x, labels, targets, evaluations=evaluations, batch=batch
-            )
-            save(run, path)
-            print(
-                f"{name} {peer.title} {evaluations}: {time.perf_counter() - start:.1f} s",
-                file=sys.stderr,
-            )
-        made.append(read(path))
-    return made
+def runs_on(name: str, given: argparse.Namespace) -> Iterator[Run]:
+    """Yield the runs of all attacks on a network, made now or before."""
+    x, labels = originals(name, given.images)
+    targets = random_targets(labels, classes(name), seed=0)
+    for evaluations, peer in itertools.product((given.few, given.many), TARGETED):
+        label = f"{name} {peer.title} {evaluations}"
+        path = given.out / "runs" / f"{name}_{peer.title}_{evaluations}_{given.images}.npz"
+        yield kept(
+            path,
+            label,
+            lambda peer=peer, evaluations=evaluations: measure_targeted(
+                peer, name, x, labels, targets, evaluations=evaluations, batch=given.batch
+            ),
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -109,12 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--note", action="append", default=[], help="a sentence for the record")
     given = options.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    runs = [
-        run
-        for name in given.networks
-        for evaluations in (given.few, given.many)
-        for run in run_or_read(given.out / "runs", name, given.images, given.batch, evaluations)
-    ]
+    runs = [run for name in given.networks for run in runs_on(name, given)]
     wrong = [run.what for run in runs if not run.counts_add_up]
     if wrong:
         raise SystemExit(f"reported passes differ in {len(wrong)} runs, such as {wrong[0]}")

@@ -1,0 +1,83 @@
+"""What `bench/minimum_norm.py` makes of runs: local optimality, and which runs are made again."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+if not BENCH.is_dir():
+    pytest.skip("the benchmark scripts are not in this distribution", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """Return a function that imports modules of bench/."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCH))
+        yield importlib.import_module
+
+
+def area_under_robust_accuracy(distances, end):
+    """Integrate the share of images that no perturbation of a length fools, step by step."""
+    edges = np.unique([0.0, end, *distances[distances < end]])
+    middles = (edges[1:] + edges[:-1]) / 2
+    return sum(
+        (distances > middle).mean() * width
+        for middle, width in zip(middles, np.diff(edges), strict=True)
+    )
+
+
+@pytest.mark.parametrize("failing", [0, 5])
+def test_local_optimality_is_attackbenchs_ratio_of_areas(bench, failing):
+    local_optimality = bench("_local_optimality").local_optimality
+    random = np.random.default_rng(failing)
+    reference = random.exponential(size=40)
+    distances = reference * (1 + random.exponential(size=40))
+    distances[:failing] = np.inf
+    reference[0] = np.inf if failing else reference[0]  # an image that no attack fools
+    end = reference[np.isfinite(reference)].max()
+    areas = [end - area_under_robust_accuracy(d, end) for d in (distances, reference)]
+    assert local_optimality(distances, reference) == pytest.approx(areas[0] / areas[1], rel=1e-12)
+    assert local_optimality(reference, reference) == 1
+    assert local_optimality(np.full(40, np.inf), reference) == 0
+
+
+def run(bench, distances, *, failed=False):
+    what = {"network": "fc10", "norm": "l2", "evaluations": 3, "message": "", "images": 2}
+    arrays = {"distances": np.array(distances), "batch_failures": np.array([failed])}
+    return bench("_harness").Run(what, arrays)
+
+
+def test_a_run_is_made_once_and_one_that_failed_again(bench, tmp_path, capsys):
+    kept = bench("_harness").kept
+    path = tmp_path / "runs" / "one.npz"
+    first = kept(path, "one", lambda: run(bench, [np.inf, np.inf], failed=True))
+    assert first.failed
+    second = kept(path, "one", lambda: run(bench, [1.0, np.inf]))
+    assert "one: median" in capsys.readouterr().err
+    third = kept(path, "one", lambda: pytest.fail("made again"))
+    for made in second, third:
+        assert made.distances.tolist() == [1.0, np.inf]
+    assert third.what == second.what
+
+
+@pytest.mark.parametrize(
+    ("reported", "counted", "refused", "adds_up"),
+    [
+        ([[3, 3], [3, 2]], [[3, 3], [3, 2]], 0, True),
+        ([[3, 3], [3, 2]], [[3, 2], [3, 2]], 1, True),  # one query was refused
+        ([[3, 3], [3, 2]], [[3, 2], [3, 2]], 0, False),
+        ([[4, 3], [3, 2]], [[4, 3], [3, 2]], 0, False),  # more than 2 x 3 passes of an image
+    ],
+)
+def test_reported_passes_must_be_the_counted_ones(bench, reported, counted, refused, adds_up):
+    made = run(bench, [1.0, 1.0])
+    for prefix, passes in (("reported_", reported), ("", counted)):
+        for name, column in zip(("forwards", "backwards"), np.array(passes).T, strict=True):
+            made.arrays[prefix + name] = column
+    made.arrays["refused"] = np.array(refused)
+    assert made.counts_add_up is adds_up
