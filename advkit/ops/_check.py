@@ -96,7 +96,7 @@ def check_vector(
 
 
 def check_choice(name: str, value: object, choices: Iterable[str], of: str = "") -> None:
-    """Raise an error that lists the choices (of what they are) unless `value` is one of them."""
+    """Raise an error that lists the choices, `of` after them, unless `value` is one of them."""
     known = list(choices)
     if not isinstance(value, str) or value not in known:
         raise ValueError(

@@ -17,10 +17,9 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor | None 
     """Advance each slot by the evaluation of its trial point, in place.
 
     Assembles f = c |x - x0| + loss and its gradient (of a slot with rho > 0 the loss is a
-    constraint, see `State.load`); accepts, shrinks or expands the step; stores
-    the pair (s, y) if s'y > 1e-8 |s| |y|; applies the tests to stop; and sets the next trial point
-    P(x - H g), with H on the free variables. Slots that have stopped are left alone, so a batch may
-    still hold them.
+    constraint, see `State.load`); accepts, shrinks or expands the step; stores the pair (s, y) if
+    s'y > 1e-8 |s| |y|; applies the tests to stop; and sets the next trial point P(x - H g), with H
+    on the free variables. Slots that have stopped are left alone, so a batch may still hold them.
 
     Parameters
     ----------
