@@ -4,8 +4,11 @@ Set ADVKIT_REQUIRE_NATIVE=1 where the compiled module has to be there: its absen
 instead of leaving the native cases out.
 """
 
+import os
 import sys
 from contextlib import contextmanager
+
+os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run without a GPU
 
 import pytest
 import torch
@@ -18,8 +21,8 @@ _ISAS = _native.available_isas() if _native else []
 
 @contextmanager
 def _running(name):
-    if name == "reference":
-        with use_backend("reference"):
+    if name in ("reference", "triton"):
+        with use_backend(name):
             yield
         return
     before = _native.isa()
@@ -31,9 +34,9 @@ def _running(name):
         _native.select_isa(before)
 
 
-@pytest.fixture(params=["reference", *_ISAS])
+@pytest.fixture(params=["reference", "triton", *_ISAS])
 def implementation(request):
-    """Run the test on the reference and on the kernels of each instruction set of this machine."""
+    """Run the test on the reference, on Triton's interpreter and on each instruction set here."""
     with _running(request.param):
         yield request.param
 
@@ -43,6 +46,13 @@ def isa(request):
     """Run the test on the kernels of each instruction set of this machine."""
     with _running(request.param):
         yield request.param
+
+
+@pytest.fixture
+def triton():
+    """Run the test on Triton's interpreter."""
+    with _running("triton"):
+        yield
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])

@@ -1,12 +1,19 @@
 """Which backend serves a call.
 
-``cpu`` is the compiled module, ``reference`` is plain PyTorch. A backend that was asked for and
-cannot serve is an error that says why; the automatic choice takes the fastest that can, and says
-once when that is not the compiled one.
+``cpu`` is the compiled module, ``triton`` and ``cuda`` are for GPUs, ``reference`` is plain PyTorch.
+The automatic choice, by the device of the tensors:
+
+- a CPU: ``cpu``;
+- an NVIDIA or AMD GPU: ``triton``, or ``cuda`` where Triton is not installed;
+- any other, or a dtype that the kernels do not take: ``reference``.
+
+Where a kernel should serve and cannot, the reference does, and a warning says why, once. A backend
+that was asked for (`use_backend`) and cannot serve is an error that says why.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -19,10 +26,10 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["BACKENDS", "available_backends", "choose", "native", "use_backend"]
+__all__ = ["BACKENDS", "available_backends", "choose", "kernels", "native", "use_backend"]
 
-BACKENDS = ("cpu", "reference")
-NATIVE_DTYPES = (torch.float32, torch.float64)
+BACKENDS = ("cpu", "triton", "cuda", "reference")
+DTYPES = (torch.float32, torch.float64)
 
 _forced: ContextVar[str | None] = ContextVar("advkit_backend", default=None)
 
@@ -62,9 +69,47 @@ def native() -> ModuleType:
     return module
 
 
+@cache
+def _why_no_triton() -> str:
+    """Say why Triton cannot be used, or nothing."""
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        return f"Triton cannot be imported ({error}); install it with `pip install triton`"
+    if _interpreted() or torch.cuda.is_available():
+        return ""
+    return "there is no GPU that torch can use (TRITON_INTERPRET=1 runs its kernels on the CPU)"
+
+
+def _interpreted() -> bool:
+    """Return whether Triton runs its kernels in its interpreter, for which they need no GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@cache
+def _why_no_cuda() -> str:
+    """Say why the CUDA module cannot be used, or nothing."""
+    try:
+        importlib.import_module("advkit._cuda")
+    except ImportError as error:
+        return (
+            f"the module advkit._cuda cannot be imported ({error}); install advkit with "
+            "`pip install . -Ccmake.define.ADVKIT_CUDA=ON`, which needs nvcc"
+        )
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return "there is no NVIDIA GPU that torch can use"
+    return ""
+
+
+def _why_not(backend: str) -> str:
+    """Say why a backend cannot be used on this machine, or nothing."""
+    reasons = {"cpu": lambda: _load()[1], "triton": _why_no_triton, "cuda": _why_no_cuda}
+    return reasons[backend]() if backend in reasons else ""
+
+
 def available_backends() -> tuple[str, ...]:
     """Name the backends that this machine can run."""
-    return BACKENDS if _load()[0] is not None else ("reference",)
+    return tuple(backend for backend in BACKENDS if not _why_not(backend))
 
 
 @contextmanager
@@ -74,7 +119,7 @@ def use_backend(name: str | None) -> Iterator[None]:
     Parameters
     ----------
     name : str or None
-        ``"cpu"`` or ``"reference"``; None changes nothing.
+        ``"cpu"``, ``"triton"``, ``"cuda"`` or ``"reference"``; None changes nothing.
 
     Raises
     ------
@@ -88,8 +133,9 @@ def use_backend(name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    if name == "cpu":
-        native()
+    reason = _why_not(name)
+    if reason:
+        raise RuntimeError(f"backend {name!r} is not available: {reason}")
     token = _forced.set(name)
     try:
         yield
@@ -102,23 +148,48 @@ def _say_once(reason: str) -> None:
     warnings.warn(f"advkit runs its slow reference backend: {reason}", RuntimeWarning, stacklevel=3)
 
 
-def choose(tensor: torch.Tensor) -> str:
-    """Return the backend for this tensor's device and dtype."""
+def _device_type(backend: str) -> str:
+    """Return the type of device whose tensors a backend's kernels take."""
+    return "cpu" if backend == "cpu" or (backend == "triton" and _interpreted()) else "cuda"
+
+
+def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = ()) -> str:
+    """Return the backend for this tensor's device and dtype.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        One of the op's.
+    also : tuple of torch.dtype
+        What the op's kernels for GPUs take beside float32 and float64.
+    """
     forced = _forced.get()
-    if forced == "cpu":
-        if tensor.device.type != "cpu":
-            raise RuntimeError(
-                f"backend 'cpu' was asked for, but the tensors are on {tensor.device}"
-            )
-        if tensor.dtype not in NATIVE_DTYPES:
-            raise RuntimeError(f"backend 'cpu' takes float32 and float64, got {tensor.dtype}")
-        return "cpu"
-    if forced is not None:
+    device = tensor.device.type
+    if forced == "reference":
         return forced
-    if tensor.device.type != "cpu" or tensor.dtype not in NATIVE_DTYPES:
+    if forced is not None:
+        if device != _device_type(forced):
+            raise RuntimeError(
+                f"backend {forced!r} was asked for, but the tensors are on {tensor.device}"
+            )
+        taken = DTYPES if forced == "cpu" else DTYPES + also
+        if tensor.dtype not in taken:
+            names = " and ".join(str(dtype).removeprefix("torch.") for dtype in taken)
+            raise RuntimeError(f"backend {forced!r} takes {names}, got {tensor.dtype}")
+        return forced
+    candidates = {"cpu": ("cpu",), "cuda": ("triton", "cuda")}.get(device, ())
+    if tensor.dtype not in (DTYPES if device == "cpu" else DTYPES + also):
         return "reference"
-    module, reason = _load()
-    if module is None:
-        _say_once(reason)
-        return "reference"
-    return "cpu"
+    for backend in candidates:
+        if not _why_not(backend):
+            return backend
+    if candidates:
+        _say_once("; ".join(_why_not(backend) for backend in candidates))
+    return "reference"
+
+
+@cache
+def kernels(op: str, backend: str) -> ModuleType:
+    """Return the module of an op's kernels; Triton is imported where it is first needed."""
+    file = "native" if backend == "cpu" else backend
+    return importlib.import_module(f"advkit.ops.{op}.kernel_{file}")

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from advkit.losses import LOSSES
 from advkit.ops import _dispatch
 from advkit.ops._check import check_choice, check_tensor, check_vector
-from advkit.ops.class_loss import kernel_native, reference
+from advkit.ops.class_loss import reference
 
 __all__ = ["class_loss", "class_loss_out"]
 
@@ -42,7 +42,8 @@ def class_loss(
     Parameters
     ----------
     logits : Tensor (B, K)
-        K >= 2; float32 or float64 on the CPU, any floating dtype on the reference backend.
+        K >= 2; float32 or float64, on a GPU float16 or bfloat16, too, any floating dtype on the
+        reference backend.
     labels : Tensor (B,) of int64
         The target when targeted, else the class to leave.
     kind : {"cross_entropy", "margin", "smooth_margin"}
@@ -64,7 +65,8 @@ def class_loss(
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype, shape or device, or labels outside 0 ... K - 1.
+        For a wrong dtype, shape or device, or labels outside 0 ... K - 1; on a GPU, where a look at
+        the labels would wait for it, such a label gives NaN.
     """
     _check(logits, labels, kind, kappa, sharpness)
     loss, dlogits = torch.ops.advkit.class_loss(logits, labels, kind, targeted, kappa, sharpness)
@@ -119,17 +121,15 @@ def _run(
     loss: Tensor,
     dlogits: Tensor,
 ) -> None:
-    if _dispatch.choose(logits) == "cpu":
-        kernel_native.class_loss_out(
-            logits, labels, kind, targeted, kappa, sharpness, loss, dlogits
-        )
+    backend = _dispatch.choose(logits, also=(torch.float16, torch.bfloat16))
+    if backend != "cpu" and logits.device.type == "cpu" and len(labels):
+        least, most = labels.aminmax()
+        if least < 0 or most >= logits.shape[1]:
+            raise ValueError(f"labels must lie in 0 ... K - 1 = {logits.shape[1] - 1}")
+    if backend != "reference":
+        run = _dispatch.kernels("class_loss", backend).class_loss_out
+        run(logits, labels, kind, targeted, kappa, sharpness, loss, dlogits)
         return
-    if (
-        logits.device.type == "cpu"
-        and len(labels)
-        and not 0 <= labels.min() <= labels.max() < logits.shape[1]
-    ):
-        raise ValueError(f"labels must lie in 0 ... K - 1 = {logits.shape[1] - 1}")
     value, gradient = reference.class_loss(logits, labels, kind, targeted, kappa, sharpness)
     loss.copy_(value)
     dlogits.copy_(gradient)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advkit.ops import _dispatch
 from advkit.ops._check import as_bound, check_tensor, check_vector
-from advkit.ops.lbfgs_step import kernel_native, reference
+from advkit.ops.lbfgs_step import reference
 from advkit.ops.lbfgs_step.state import Counter, Options, Scalar, State, Status, Vector, init
 
 __all__ = ["Options", "State", "Status", "init", "lbfgs_step"]
@@ -35,7 +35,8 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor | None 
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype, shape or device; the message names the argument.
+        For a wrong dtype, shape or device; the message names the argument. On a GPU, a row whose
+        slot there is not is left out.
     """
     trial = state.trial
     count, n = trial.shape
@@ -80,15 +81,14 @@ def _check_state(state: State) -> None:
 
 
 def _run(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
-    if _dispatch.choose(state.trial) == "cpu":
-        kernel_native.lbfgs_step(state, loss, g_loss, slots)
+    backend = _dispatch.choose(state.trial)
+    if backend != "cpu" and slots.device.type == "cpu" and len(slots):
+        least, most = slots.aminmax()
+        if least < 0 or most >= len(state.trial):
+            raise ValueError(f"slots must lie in 0 ... {len(state.trial) - 1}")
+    if backend != "reference":
+        _dispatch.kernels("lbfgs_step", backend).lbfgs_step(state, loss, g_loss, slots)
         return
-    if (
-        slots.device.type == "cpu"
-        and len(slots)
-        and not 0 <= slots.min() <= slots.max() < len(state.trial)
-    ):
-        raise ValueError(f"slots must lie in 0 ... {len(state.trial) - 1}")
     reference.lbfgs_step(state, loss, g_loss, slots)
 
 

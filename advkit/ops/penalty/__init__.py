@@ -8,7 +8,7 @@ from torch import Tensor
 from advkit.norms import NORMS
 from advkit.ops import _dispatch
 from advkit.ops._check import as_bound, check_choice, check_tensor, check_vector
-from advkit.ops.penalty import kernel_native, reference
+from advkit.ops.penalty import reference
 
 __all__ = ["penalty", "penalty_out"]
 
@@ -33,8 +33,7 @@ def penalty(
     Parameters
     ----------
     x : Tensor (B, n)
-        Where to evaluate; float32 or float64 on the CPU, any floating dtype on the reference
-        backend.
+        Where to evaluate; float32 or float64, any floating dtype on the reference backend.
     x0 : Tensor (B, n)
         The original images.
     g_loss : Tensor (B, n)
@@ -126,8 +125,10 @@ def _run(
     gradient: Tensor,
     free: Tensor,
 ) -> None:
-    if _dispatch.choose(x) == "cpu":
-        kernel_native.penalty_out(x, x0, g_loss, c, lower, upper, norm, value, gradient, free)
+    backend = _dispatch.choose(x)
+    if backend != "reference":
+        run = _dispatch.kernels("penalty", backend).penalty_out
+        run(x, x0, g_loss, c, lower, upper, norm, value, gradient, free)
     else:
         for out, result in zip(
             (value, gradient, free),

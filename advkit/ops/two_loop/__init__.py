@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advkit.ops import _dispatch
 from advkit.ops._check import check_tensor, check_vector
-from advkit.ops.two_loop import kernel_native, reference
+from advkit.ops.two_loop import reference
 
 __all__ = ["two_loop", "two_loop_out"]
 
@@ -23,7 +23,7 @@ def two_loop(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free:
     Parameters
     ----------
     g : Tensor (B, n)
-        Gradient; float32 or float64 on the CPU, any floating dtype on the reference backend.
+        Gradient; float32 or float64, any floating dtype on the reference backend.
     S, Y : Tensor (B, m, n)
         Rings of the last steps s and changes of gradient y, m >= 1.
     head : Tensor (B,) of int64
@@ -41,7 +41,8 @@ def two_loop(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free:
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype, shape, device or ring position; the message names the argument.
+        For a wrong dtype, shape, device or ring position; the message names the argument. On a GPU,
+        where a look at the positions would wait for it, a row with a wrong one has no pairs.
     """
     _check(g, S, Y, head, count, free)
     direction: Tensor = torch.ops.advkit.two_loop(g, S, Y, head, count, free)
@@ -75,15 +76,17 @@ def _check(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: T
 def _run(
     g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: Tensor, direction: Tensor
 ) -> None:
-    if _dispatch.choose(g) == "cpu":
-        kernel_native.two_loop_out(g, S, Y, head, count, free, direction)
-        return
+    backend = _dispatch.choose(g)
     m = S.shape[1]
-    if g.device.type == "cpu" and len(g):
+    if backend != "cpu" and g.device.type == "cpu" and len(g):
         if not 0 <= head.min() <= head.max() < m:
             raise ValueError(f"head must lie in 0 ... m - 1 = {m - 1}")
         if not 0 <= count.min() <= count.max() <= m:
             raise ValueError(f"count must lie in 0 ... m = {m}")
+    if backend != "reference":
+        run = _dispatch.kernels("two_loop", backend).two_loop_out
+        run(g, S, Y, head, count, free, direction)
+        return
     direction.copy_(reference.two_loop(g, S, Y, head, count, free))
 
 

@@ -1,0 +1,151 @@
+"""`penalty` in Triton; the formulae are those of ``csrc/cpu/penalty.hpp``.
+
+One program works on one row, which stays in its registers. A longer row is shared by programs of
+three kernels: sums, gradient, free set.
+"""
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from advkit.norms import NORMS
+from advkit.ops._check import row_stride
+from advkit.ops._triton.box import (
+    active_margin,
+    bound_arguments,
+    is_free,
+    load_bounds,
+    projected,
+    smooth_part,
+)
+from advkit.ops._triton.launch import LARGEST_ROW, launch, shape_for
+from advkit.ops._triton.sums import fold, sum2, zero_sum
+
+__all__ = ["factors", "norm_terms", "penalised_gradient", "penalty_out"]
+
+NONE, L2SQ, L2, L1 = (
+    tl.constexpr(NORMS[name].kernel_id) for name in ("none", "l2sq", "l2", "l1")
+)
+
+
+@triton.jit
+def norm_terms(r, g, NORM: tl.constexpr):
+    """Return the two values whose sums over a row `factors` takes."""
+    if NORM == L1:
+        return fold(tl.abs(r)), fold(r * 0.0)
+    else:
+        return fold(r * r), fold(g * g)
+
+
+@triton.jit
+def factors(r_sum, gg, c, NORM: tl.constexpr):
+    """Return |r|, L2's factor of r or, at r = 0, of the loss gradient, and whether r is 0.
+
+    All float64; gg is the squared length of the loss gradient.
+    """
+    if NORM == L2:
+        value = tl.sqrt(r_sum)
+        length = tl.sqrt(gg)
+        kink = value == 0.0
+        shrink = tl.where(length > c, 1.0 - c / tl.where(length > c, length, 1.0), 0.0)
+        shrink = tl.where(length == length, shrink, length)
+        return value, tl.where(kink, shrink, c / tl.where(kink, 1.0, value)), kink
+    elif NORM == NONE:
+        return r_sum * 0.0, r_sum * 0.0, r_sum != r_sum
+    else:
+        return r_sum, r_sum * 0.0, r_sum != r_sum
+
+
+@triton.jit
+def penalised_gradient(r, g, c, scale, kink, NORM: tl.constexpr):
+    """Return the gradient of c |r| + loss, from the loss gradient g; c and scale have g's type."""
+    if NORM == L2SQ:
+        return g + (2.0 * c) * r
+    elif NORM == L2:
+        return tl.where(kink, g * scale, g + scale * r)
+    elif NORM == L1:
+        shrunk = tl.where(g > c, g - c, tl.where(g < -c, g + c, 0.0))
+        at_kink = tl.where(g == g, shrunk, g)
+        return tl.where(r > 0.0, g + c, tl.where(r < 0.0, g - c, at_kink))
+    else:
+        return g
+
+
+@triton.jit
+def penalty_kernel(
+    x, x_row, x0, x0_row, g_loss, g_row, c, lower, lower_row, upper, upper_row,
+    value, gradient, free, n,
+    NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr,
+    BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """One row of `penalty`."""
+    row = tl.program_id(0).to(tl.int64)
+    T: tl.constexpr = x.dtype.element_ty
+    r_sum, gg = zero_sum(T, BLOCK), zero_sum(T, BLOCK)
+    points = ()
+    origins = ()
+    losses = ()
+    for k in tl.static_range(CHUNKS):
+        i = k * BLOCK + tl.arange(0, BLOCK)
+        xi = tl.load(x + row * x_row + i, mask=i < n, other=0.0)
+        x0i = tl.load(x0 + row * x0_row + i, mask=i < n, other=0.0)
+        gi = tl.load(g_loss + row * g_row + i, mask=i < n, other=0.0)
+        a, b = norm_terms(xi - x0i, gi, NORM)
+        r_sum += a
+        gg += b
+        points = points + (xi,)
+        origins = origins + (x0i,)
+        losses = losses + (gi,)
+    weight = tl.load(c + row).to(tl.float64)
+    r_sum, gg = sum2(r_sum, gg)
+    length, scale, kink = factors(r_sum, gg, weight, NORM)
+    tl.store(value + row, (weight * length).to(T))
+    most = tl.zeros([BLOCK], T)
+    gradients = ()
+    for k in tl.static_range(CHUNKS):
+        i = k * BLOCK + tl.arange(0, BLOCK)
+        xi, x0i = points[k], origins[k]
+        g = penalised_gradient(xi - x0i, losses[k], weight.to(T), scale.to(T), kink, NORM)
+        low, high = load_bounds(
+            lower + row * lower_row, upper + row * upper_row, i, i < n, LOWER_EACH, UPPER_EACH
+        )
+        low, high = smooth_part(xi, x0i, g, low, high, NORM)
+        most = tl.maximum(most, projected(xi, g, low, high))
+        tl.store(gradient + row * n + i, g, mask=i < n)
+        gradients = gradients + (g,)
+    margin = active_margin(tl.max(most, 0))
+    for k in tl.static_range(CHUNKS):
+        i = k * BLOCK + tl.arange(0, BLOCK)
+        low, high = load_bounds(
+            lower + row * lower_row, upper + row * upper_row, i, i < n, LOWER_EACH, UPPER_EACH
+        )
+        low, high = smooth_part(points[k], origins[k], gradients[k], low, high, NORM)
+        f = is_free(points[k], gradients[k], low, high, margin)
+        tl.store(free + row * n + i, f, mask=i < n)
+
+
+def penalty_out(
+    x: Tensor,
+    x0: Tensor,
+    g_loss: Tensor,
+    c: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    norm: str,
+    value: Tensor,
+    gradient: Tensor,
+    free: Tensor,
+) -> None:
+    """Write the value (B,), gradient (B, n) and free set (B, n) of `advkit.ops.penalty`."""
+    rows, n = x.shape
+    bounds, each = bound_arguments(lower, upper)
+    arguments = (x, row_stride(x), x0, row_stride(x0), g_loss, row_stride(g_loss), c, *bounds)
+    shape = shape_for(n, x.element_size())
+    launch(
+        penalty_kernel, (rows,), x.device, *arguments, value, gradient, free, n,
+        NORM=NORMS[norm].kernel_id, **each, BLOCK=shape.block, CHUNKS=shape.chunks,
+        num_warps=shape.warps,
+    )  # fmt: skip
