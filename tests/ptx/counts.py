@@ -85,10 +85,16 @@ class Traffic:
         keys = _distinct(warps << self._SHIFT | address >> 5)
         if mode != "write":
             self._counts.sectors_read += keys.size
-            self._seen["read"].append(keys)
+            self._note("read", keys)
         if mode != "read":
             self._counts.sectors_written += keys.size
-            self._seen["written"].append(keys)
+            self._note("written", keys)
+
+    def _note(self, name: str, keys: np.ndarray) -> None:
+        seen = self._seen[name]
+        seen.append(keys)
+        if len(seen) >= 512:  # a long loop may touch the same bytes again and again
+            seen[:] = [_distinct(np.concatenate(seen))]
 
     def banks(self, warps: np.ndarray, address: np.ndarray, size: int) -> None:
         """Count the conflicts of an access to shared memory of size bytes by each lane."""
@@ -103,25 +109,25 @@ class Traffic:
             first = np.flatnonzero(np.concatenate([[True], warps[1:] != warps[:-1]]))
             position = np.arange(warps.size) - np.repeat(first, np.diff([*first, warps.size]))
             phase = warps * (32 // per_phase) + position // per_phase
-            phase = np.unique(phase, return_inverse=True)[1]
+            phase -= phase[0]
         words = (word[:, None] + np.arange(max(size // 4, 1))).ravel()
-        keys = np.unique(np.repeat(phase, max(size // 4, 1)) << 32 | words)
+        keys = _distinct(np.repeat(phase, max(size // 4, 1)) << 32 | words)
         load = np.bincount((keys >> 32) * 32 + (keys & 31)).astype(np.int64)
         load = np.pad(load, (0, -load.size % 32)).reshape(-1, 32)
-        self._counts.bank_conflicts += int((load.max(axis=1) - 1).sum())
+        self._counts.bank_conflicts += int(np.maximum(load.max(axis=1) - 1, 0).sum())
 
     def end_batch(self, warps_per_block: int) -> None:
         """Sum up what the blocks of a batch touched."""
         for name, seen in self._seen.items():
             if not seen:
                 continue
-            keys = np.unique(np.concatenate(seen))
+            keys = np.concatenate(seen)
             sector = keys & ((1 << self._SHIFT) - 1)
             block = (keys >> self._SHIFT) // warps_per_block
-            touched = np.unique(block << self._SHIFT | sector).size
+            touched = _distinct(block << self._SHIFT | sector).size
             field_name = f"block_sectors_{name}"
             setattr(self._counts, field_name, getattr(self._counts, field_name) + touched)
-            self._unique[name] = np.union1d(self._unique[name], sector)
+            self._unique[name] = _distinct(np.concatenate([self._unique[name], sector]))
             seen.clear()
 
     def end(self) -> None:

@@ -56,6 +56,7 @@ def _split(a):
 
 def fma64(a, b, c):
     """Return a b + c rounded once to float64."""
+    a, b = (v[:1] if v.strides == (0,) else v for v in (a, b))  # constants
     product = a * b
     (a1, a0), (b1, b0) = _split(a), _split(b)
     low = ((a1 * b1 - product) + a1 * b0 + a0 * b1) + a0 * b0
@@ -64,15 +65,14 @@ def fma64(a, b, c):
     if lost.any():
         rest = _to_odd(rest, lost)
     result = np.where(low == 0, total, total + rest)
-    # Error-free transformations need room for the products' last bits.
+    # Error-free transformations need room above, and below for the products' last bits.
     size = np.abs(product)
     safe = (size > 1e-280) & (size < 1e290) & (np.abs(c) < 1e290)
     if not safe.all():
-        safe |= ((a == 0) | (b == 0)) & np.isfinite(a) & np.isfinite(b)
-        safe &= (np.abs(a) < 1e290) & (np.abs(b) < 1e290) & (np.abs(c) < 1e290)
-        odd = np.flatnonzero(~safe)
-        if odd.size:
-            result[odd] = [_fma(*v) for v in zip(a[odd], b[odd], c[odd], strict=True)]
+        a, b = np.broadcast_to(a, c.shape), np.broadcast_to(b, c.shape)
+        zero = ((a == 0) | (b == 0)) & (np.abs(a + b) < 1e290) & (np.abs(c) < 1e290)
+        rest = np.flatnonzero(~(safe | zero))
+        result[rest] = [_fma(*v) for v in zip(a[rest], b[rest], c[rest], strict=True)]
     return result
 
 
