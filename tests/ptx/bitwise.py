@@ -246,3 +246,10 @@ def _cvta(p: Program, i: Instruction, kind: Type):
     if i.has("to"):
         return p.value(i, lambda a: a - shift, kind, kind)
     return p.value(i, lambda a: a + shift, kind, kind)
+
+
+@operation("isspacep", "global shared shared::cta local const param")
+def isspacep(p: Program, i: Instruction):
+    windows = {"local": LOCAL_WINDOW, "shared": SHARED_WINDOW, "shared::cta": SHARED_WINDOW}
+    window, either = windows.get(i.modifiers[0], 0), SHARED_WINDOW | LOCAL_WINDOW
+    return p.value(i, lambda a: a & either == window, TYPES["pred"], TYPES["s64"])

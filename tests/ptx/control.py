@@ -50,7 +50,7 @@ def call(p: Program, i: Instruction):
     def copies(operands, variables, inwards):
         pairs = []
         for operand, variable in zip(operands, variables, strict=True):
-            here, there = p.local[caller, operand.symbol], p.local[name, variable.name]
+            here, there = p.local[caller, operand.symbol][1], p.local[name, variable.name][1]
             pairs.append((here, there, variable.size) if inwards else (there, here, variable.size))
         return pairs
 
@@ -59,7 +59,7 @@ def call(p: Program, i: Instruction):
 
     def run(m, pc):
         for pair in before:
-            m.spaces["local"].copy(m, *pair)
+            m.spaces["argument"].copy(m, *pair)
         m.slots[back][m.at] = pc
         return target
 
@@ -79,7 +79,7 @@ def ret(p: Program, i: Instruction):
             if epilogues[site]:
                 with m.only(calls == site):
                     for pair in epilogues[site]:
-                        m.spaces["local"].copy(m, *pair)
+                        m.spaces["argument"].copy(m, *pair)
 
     return run
 

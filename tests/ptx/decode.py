@@ -112,6 +112,15 @@ def _aligned(offset: int, align: int) -> int:
     return -(-offset // align) * align
 
 
+def place(variables: list[Variable]) -> tuple[dict[str, int], int]:
+    """Return the offsets of variables that lie one after the other, and the bytes they take."""
+    offsets, end = {}, 0
+    for variable in variables:
+        offsets[variable.name] = end = _aligned(end, variable.align)
+        end += variable.size
+    return offsets, end
+
+
 class Program:
     """A kernel with the functions it calls, in one list of steps: callees come first.
 
@@ -135,14 +144,14 @@ class Program:
         shared: dict[str, Variable],
     ) -> None:
         self.kernel, self.slots, self.steps = kernel, Slots(), []
-        self.frame = 0  # bytes of local memory of a thread
-        self.local: dict[tuple[str, str], int] = {}
+        # Each thread's own memory: bytes for its variables, and for the arguments of calls.
+        self.frames = {"local": 0, "argument": 0}
+        self.local: dict[tuple[str, str], tuple[str, int]] = {}
         self.returns: dict[str, int] = {}  # each function's register for where to go back to
         self.entries: dict[str, int] = {}
-        self.parameters: dict[str, int] = {}
         self.epilogues: dict[int, list] = {}  # what to copy when the call at a step returns
         self.functions, self._addresses = functions, addresses
-        self._place_parameters()
+        self.parameters, self.parameter_bytes = place(kernel.parameters)
         self._place_shared(shared)
         for function in self._linked(kernel, []):
             self._place_local(function)
@@ -176,13 +185,6 @@ class Program:
             raise call.unsupported("indirect call")
         return names[0]
 
-    def _place_parameters(self) -> None:
-        self.parameter_bytes = 0
-        for parameter in self.kernel.parameters:
-            self.parameter_bytes = _aligned(self.parameter_bytes, parameter.align)
-            self.parameters[parameter.name] = self.parameter_bytes
-            self.parameter_bytes += parameter.size
-
     def _place_shared(self, module: dict[str, Variable]) -> None:
         inside = {v.name: v for v in self.kernel.variables.values() if v.space == "shared"}
         self.shared: dict[str, int] = {}
@@ -203,9 +205,10 @@ class Program:
         if not function.entry:
             places += function.parameters + function.returns
         for variable in places:
-            self.frame = _aligned(self.frame, max(variable.align, 16))
-            self.local[function.name, variable.name] = self.frame
-            self.frame += variable.size
+            space = "local" if variable.space == "local" else "argument"
+            offset = _aligned(self.frames[space], max(variable.align, 16))
+            self.local[function.name, variable.name] = space, offset
+            self.frames[space] = offset + variable.size
 
     def _step(self, instruction: Instruction) -> Step:
         if instruction.opcode not in OPERATIONS:
@@ -247,7 +250,7 @@ class Program:
     def symbol(self, name: str) -> tuple[str, int]:
         """Return the memory a variable is in and its address there."""
         if (self.function.name, name) in self.local:
-            return "local", self.local[self.function.name, name]
+            return self.local[self.function.name, name]
         if name in self.parameters:
             return "parameter", self.parameters[name]
         if name in self.shared:

@@ -25,15 +25,18 @@ _ACCEPTS = f"{_ORDER} {_CACHE} {_SPACES} v2 v4 v8"
 def _address(p: Program, operand: Operand, space: str) -> tuple[str, Callable]:
     """Return the memory and what computes the active lanes' addresses there, as int64."""
     if operand.register is not None:
-        kind = TYPES["s64"] if operand.register.type.size == 8 else TYPES["u32"]
-        slot, offset = p.source(Operand(register=operand.register), kind), operand.offset
-        return space, lambda m: m.slots[slot][m.at].astype(np.int64) + offset
+        size, offset = operand.register.type.size, operand.offset
+        kind = TYPES["s64"] if size == 8 else TYPES["u32"]
+        slot = p.source(Operand(register=operand.register), kind)
+        if size == 8:
+            return space, lambda m: m.slots[slot][m.at] + offset
+        return space, lambda m: (m.slots[slot][m.at].astype(np.int64) + offset) & 0xFFFFFFFF
     if operand.literal is not None:
         constant = int(operand.literal, 0)
     else:
         where, constant = p.symbol(operand.symbol)
-        if where == "local":
-            space = "local"
+        if where in ("local", "argument"):
+            space = where
         constant += operand.offset
     return space, lambda m: np.full(m.count, constant, np.int64)
 

@@ -50,12 +50,13 @@ class Machine:
         self.slots = program.slots.instantiate(self.lanes, launch.parameters)
         self._fill_specials()
         shared = Shared(len(blocks), launch.shared, self.threads, launch.races)
-        local, memory = Local(self.lanes, program.frame), Global(launch.memory)
+        local, memory = Local(self.lanes, program.frames["local"]), Global(launch.memory)
         self.spaces = {
             "global": memory,
             "param": Global(launch.memory, "param"),
             "shared": shared,
             "local": local,
+            "argument": Local(self.lanes, program.frames["argument"], counted=False),
             "generic": Generic({0: memory, SHARED_WINDOW: shared, LOCAL_WINDOW: local}),
         }
         self.copies = Copies(self.lanes)
@@ -225,7 +226,6 @@ class Machine:
         if step.guard is not None:
             holds = self.slots[step.guard][self.at] ^ step.negated
             if not holds.any():
-                self._shrink_count = 0
                 return pc + 1
             if not holds.all():
                 self.key[self.index[~holds]] = pc + 1

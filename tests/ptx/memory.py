@@ -140,7 +140,8 @@ class Global:
 class Local:
     """Each thread's own memory: frame bytes, lane after lane."""
 
-    def __init__(self, lanes: int, frame: int) -> None:
+    def __init__(self, lanes: int, frame: int, counted: bool = True) -> None:
+        self._counted = counted
         self._size, self._frame = frame, -(-max(frame, 1) // 32) * 32
         self._bytes = np.zeros(lanes * self._frame, np.uint8)
         self._base = np.arange(lanes, dtype=np.int64) * self._frame
@@ -154,7 +155,8 @@ class Local:
         if outside.any():
             bad = int(np.flatnonzero(outside)[0])
             raise Fault(f"local address {address[bad]:#x} is outside of {self._size} bytes", bad)
-        m.traffic.local_bytes += size * count * m.count
+        if self._counted:
+            m.traffic.local_bytes += size * count * m.count
         return self._base[m.at] + address
 
     def copy(self, m, source: int, target: int, size: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from . import arithmetic, bitwise, control, convert, loadstore, warp  # noqa: F401 (they register)
 from .counts import Counts, Traffic
-from .decode import Program
+from .decode import Program, place
 from .machine import Machine
 from .memory import Memory
 from .syntax import Function, Parser
@@ -61,23 +62,30 @@ class Kernel:
         Its name in the text.
     parameters
         Its parameters in order.
-    static_shared
-        Bytes of shared memory that it declares itself.
     bounds
         Its directives such as ".maxntid" or ".reqntid", with their numbers.
     """
 
     def __init__(self, module: Module, function: Function) -> None:
-        self._module = module
+        self._module, self._function = module, function
         self.name, self.bounds = function.name, function.bounds
-        self._program = Program(function, module.functions, module.addresses, module.shared)
-        offsets = self._program.parameters
+        offsets, self._bytes_of_parameters = place(function.parameters)
         self.parameters = [Parameter(v.name, offsets[v.name], v.size) for v in function.parameters]
-        self.static_shared = self._program.shared_bytes
+
+    @cached_property
+    def program(self) -> Program:
+        """The kernel's instructions, decoded when it is first needed."""
+        module = self._module
+        return Program(self._function, module.functions, module.addresses, module.shared)
+
+    @property
+    def static_shared(self) -> int:
+        """Bytes of shared memory that the kernel declares itself."""
+        return self.program.shared_bytes
 
     def _pack(self, values: bytes | Sequence) -> np.ndarray:
         """Return the parameter block, from itself or from a value for each parameter."""
-        size = self._program.parameter_bytes
+        size = self._bytes_of_parameters
         if isinstance(values, bytes):
             if len(values) != size:
                 raise ValueError(f"{self.name}: {len(values)} bytes of parameters, expected {size}")
@@ -150,10 +158,12 @@ class Kernel:
         ------
         Fault
             The kernel did what it must not.
+        UnsupportedInstruction
+            The kernel has an instruction that is not known here.
         """
         if schedule not in ("lowest", "random"):
             raise ValueError(f'schedule is {schedule!r}, expected "lowest" or "random"')
-        program, parameters = self._program, self._pack(params)
+        program, parameters = self.program, self._pack(params)
         own = Memory()
         own.add(parameters, writable=False)
         launch = _Launch(
@@ -203,7 +213,8 @@ class Module:
     Raises
     ------
     UnsupportedInstruction
-        Something in it is not known here; the message has its line.
+        Something in it is not known here; the message has its line. For instructions it is raised
+        where their kernel is first used.
     """
 
     def __init__(self, text: str) -> None:

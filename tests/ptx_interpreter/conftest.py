@@ -1,5 +1,8 @@
 """Short ways to run a kernel: of PTX text, of CUDA C++."""
 
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,29 +17,33 @@ def arch(request):
     return request.param
 
 
+_SOURCE = Path(__file__).with_name("kernels.cu").read_text()
+
+
+@cache
+def _module(arch):
+    return Module(nvcc(_SOURCE, arch))
+
+
 @pytest.fixture
 def cuda():
-    """Return a function that compiles CUDA C++ and runs a kernel of it.
+    """Return a function that runs a kernel of kernels.cu.
 
-    Arguments are arrays, whose addresses are passed, and numbers.
+    Arguments are arrays, which are registered and whose addresses are passed, and anything else that
+    `Kernel.launch` takes. `buffers` and `read_only` are registered, too.
     """
     if find_nvcc() is None:
         pytest.skip("no nvcc: not on PATH, and no nvidia-cuda-nvcc installed")
 
-    def run(source, grid, block, *arguments, arch="sm_90", kernel="k", read_only=(), **how):
+    def run(kernel, grid, block, *arguments, arch="sm_90", buffers=(), read_only=(), **how):
         memory = Memory()
         for array in read_only:
             memory.add(array, writable=False)
-        known = [id(array) for array in read_only]
-        values = []
-        for argument in arguments:
-            if isinstance(argument, np.ndarray):
-                if id(argument) not in known:
-                    memory.add(argument)
-                argument = argument.ctypes.data
-            values.append(argument)
-        text = nvcc('#include <cstdint>\nextern "C" {' + source + "}", arch)
-        return Module(text).kernels[kernel].launch(grid, block, values, memory=memory, **how)
+        for value in (*buffers, *arguments):
+            if isinstance(value, np.ndarray) and not any(value is array for array in read_only):
+                memory.add(value)
+        values = [v.ctypes.data if isinstance(v, np.ndarray) else v for v in arguments]
+        return _module(arch).kernels[kernel].launch(grid, block, values, memory=memory, **how)
 
     return run
 

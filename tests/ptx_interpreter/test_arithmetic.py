@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 _RNG = np.random.default_rng(0)
-_INTS = np.concatenate([[0, 1, 2, 31, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF], _RNG.integers(0, 2**32, 25)])
+_INTS = np.concatenate(
+    [[0, 1, 2, 31, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF], _RNG.integers(0, 2**32, 25)]
+)
 _U32 = _INTS.astype(np.uint32)
 _V32 = np.roll(_U32, 5)
 _U64 = np.concatenate([_INTS, _RNG.integers(0, 2**63, 32) * 2 + 1]).astype(np.uint64)
@@ -169,7 +171,9 @@ def test_minimum_and_maximum_order_zeros_and_pass_nan_on_where_asked(evaluate):
     assert low[2] == high[3] == 1
     a, b = a.astype(np.float32), b.astype(np.float32)
     assert np.isnan(evaluate("max.NaN.f32 %d, %a0, %a1;", np.float32, a, b)[2:]).all()
-    np.testing.assert_array_equal(evaluate("max.f32 %d, %a0, %a1, 0f40000000;", np.float32, a, b), 2)
+    np.testing.assert_array_equal(
+        evaluate("max.f32 %d, %a0, %a1, 0f40000000;", np.float32, a, b), 2
+    )
 
 
 def test_subnormal_numbers_are_kept_or_flushed(evaluate):
@@ -211,7 +215,9 @@ def test_conversions(evaluate):
     above = evaluate("cvt.rp.f32.f64 %d, %a0;", "f4", np.array([1 + 1e-12, -1 - 1e-12]))
     np.testing.assert_array_equal(above, [np.nextafter(np.float32(1), np.float32(2)), -1])
     whole = _U64.view(np.int64)
-    np.testing.assert_array_equal(evaluate("cvt.rn.f32.s64 %d, %a0;", "f4", whole), whole.astype("f4"))
+    np.testing.assert_array_equal(
+        evaluate("cvt.rn.f32.s64 %d, %a0;", "f4", whole), whole.astype("f4")
+    )
 
 
 def test_half_and_bfloat16(evaluate):

@@ -28,7 +28,9 @@ def _nearest(exact, dtype):
     return min(finite, key=lambda v: (abs(Fraction(float(v)) - exact), int(v.view(raw)) & 1))
 
 
-@pytest.mark.parametrize(("function", "dtype"), [(ieee.fma32, np.float32), (ieee.fma64, np.float64)])
+@pytest.mark.parametrize(
+    ("function", "dtype"), [(ieee.fma32, np.float32), (ieee.fma64, np.float64)]
+)
 def test_fma_rounds_once(function, dtype):
     rng = np.random.default_rng(0)
     a, b = _random(rng, dtype, 2000), _random(rng, dtype, 2000)
