@@ -132,7 +132,7 @@ def _warp_barrier(p: Program, i: Instruction):
 
 
 def _reduction(p: Program, i: Instruction, result, vote):
-    """Return what gives the lanes that a barrier lets go the count, or all or any, of a predicate."""
+    """Return what gives lanes that a barrier lets go how many, or whether all or any, hold."""
     mode, kind = i.pick("popc and or"), _U32 if i.has("popc") else _PRED
     target, value, flip = p.destination(result, kind), p.source(vote, _PRED), vote.negated
 

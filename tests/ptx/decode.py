@@ -88,10 +88,8 @@ class Slots:
             if what == "register":
                 number, dtype, packed = source
                 array = storage[number].view(dtype)
-                if packed > 1:
-                    array = array.reshape(lanes, packed)
-                else:
-                    array = array[:: array.size // lanes]
+                parts = array.reshape(lanes, -1)
+                array = parts[:, :packed] if packed > 1 else parts[:, 0]
             elif what == "constant":
                 raw, dtype, shape = source
                 array = np.broadcast_to(np.frombuffer(raw, dtype).reshape(shape), (lanes, *shape))

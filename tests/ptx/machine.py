@@ -1,9 +1,9 @@
 """Runs the blocks of a batch: which threads go next, and what they wait for.
 
-The threads at the lowest program counter run first, all of them together, so that threads that took
-different branches meet again without a stack. A thread stands in one of four ways: it can run at its
-program counter (`key`), it is parked at an instruction until other threads of its warp come there, it
-waits at a barrier of its block, or it has ended.
+The threads at the lowest program counter run first, all of them together, so that threads which took
+different branches meet again without a stack. A thread can run at its program counter (`key`), or it
+is parked at an instruction until others of its warp come there, or it waits at a barrier of its
+block, or it has ended.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .counts import Counts, Traffic
-from .decode import Program
+from .counts import Traffic
+from .decode import LOCAL_WINDOW, SHARED_WINDOW, Program
 from .errors import Fault
 from .loadstore import Copies
-from .memory import Generic, Global, Local, Memory, Shared
-from .decode import LOCAL_WINDOW, SHARED_WINDOW
+from .memory import Generic, Global, Local, Shared
 
 END = np.iinfo(np.int32).max  # program counter of those that cannot run
 _BARRIERS = 16
@@ -62,6 +61,7 @@ class Machine:
         self.copies = Copies(self.lanes)
         self.key = np.where(self._real, program.start, END).astype(np.int32)
         self._parked = np.full(self.lanes, END, np.int32)
+        self._absent = np.zeros(self.lanes, np.uint32)  # whom a parked lane waits for
         self._barrier = np.full(self.lanes, -1, np.int8)  # the barrier that a lane waits at
         self._resume = np.zeros(self.lanes, np.int32)
         self._exited = np.zeros(self.lanes, bool)
@@ -73,6 +73,8 @@ class Machine:
         weights = 1 << (every & 31)
         self.warp_threads = np.bincount(self.warp_of, weights * self._real).astype(np.uint32)
         self._focus(every)
+        if launch.random is not None:
+            self._choose_pool()
 
     # Lanes
 
@@ -133,7 +135,7 @@ class Machine:
         block, thread = int(self._blocks[self.block_of[lane]]), int(self._thread[lane])
         parts = []
         for number, shape in ((block, self._launch.grid), (thread, self._launch.block)):
-            x, y, z = shape
+            x, y, _ = shape
             parts.append((number % x, number // x % y, number // (x * y)))
         return f"block {parts[0]}, thread {parts[1]}"
 
@@ -172,7 +174,6 @@ class Machine:
             self._any_parked = bool((self._parked != END).any())
         beyond = ahead[ahead > pc]
         self._limit = int(beyond.min()) if beyond.size else END
-        self._alone = self._limit == END and not self._any_parked
         self._focus(np.flatnonzero(here))
         return pc
 
@@ -193,7 +194,6 @@ class Machine:
             try:
                 if step.control:
                     following = self._control(step, pc)
-                    hits[pc] += self.count
                     if following is None:
                         return
                 else:
@@ -205,12 +205,12 @@ class Machine:
                     following = pc + 1
             except Fault as fault:
                 raise self._located(fault, step) from None
-            jumped_back, pc = following <= pc, following
-            if pc < self._limit and not (jumped_back and self._any_parked):
-                if not jumped_back or counts.steps <= self._launch.max_steps:
-                    continue
-            self.key[self.index] = pc
-            return
+            back, pc = following <= pc, following
+            # A jump back may come to lanes that are parked, and may be one of too many.
+            stay = not (back and (self._any_parked or counts.steps > self._launch.max_steps))
+            if pc >= self._limit or not stay:
+                self.key[self.index] = pc
+                return
 
     def _guarded(self, step) -> int:
         holds = self.slots[step.guard][self.at] ^ step.negated
@@ -232,6 +232,7 @@ class Machine:
                 self._focus(self.index[holds])
                 self._shrunk = True
         following = step.run(self, pc)
+        self._launch.hits[pc] += self.count
         if following is not None and self._shrunk:
             self.key[self.index] = following
             return None
@@ -260,7 +261,7 @@ class Machine:
         return np.bincount(warps, 1 << (self.index & 31)).astype(np.uint32)[warps]
 
     def meet(self, pc: int, mask: np.ndarray, *, barrier: bool = False) -> None:
-        """Park the active lanes whose mask names lanes that are not here; the others stay active."""
+        """Park the active lanes whose mask names lanes that are not here; others stay active."""
         if not barrier and (mask >> (self.index & 31).astype(np.uint32) & 1 == 0).any():
             bad = int(np.flatnonzero(mask >> (self.index & 31).astype(np.uint32) & 1 == 0)[0])
             raise Fault(f"the lane is not in its own member mask {mask[bad]:#x}", bad)
@@ -275,6 +276,7 @@ class Machine:
             raise Fault(f"{what} have ended or never were ({gone[bad]:#x} of the warp)", bad)
         late = self.index[missing != 0]
         self.key[late], self._parked[late], self._any_parked = END, pc, True
+        self._absent[late] = missing[missing != 0]
         self._focus(self.index[missing == 0])
         self._shrunk = True
 
@@ -308,23 +310,20 @@ class Machine:
 
     def _deadlock(self) -> Fault:
         """Say who waits for whom, in the first block that cannot go on."""
-        stuck = np.flatnonzero((self._parked != END) | (self._barrier >= 0))
-        lane = int(stuck[0])
+        place = np.where(self._barrier >= 0, self._resume - 1, self._parked)
+        lane = int(np.flatnonzero(place != END)[0])
         same = self.block_of == self.block_of[lane]
-        at = self._parked[lane] if self._parked[lane] != END else self._resume[lane] - 1
-        instruction = self.program.steps[at].instruction
-        ended = int((self._exited & same).sum())
-        where = [
-            int(self._parked[k] if self._parked[k] != END else self._resume[k] - 1)
-            for k in stuck[same[stuck]]
-        ]
-        lines = {self.program.steps[pc].instruction.line: where.count(pc) for pc in set(where)}
-        waits = ", ".join(f"{count} wait at line {line}" for line, count in sorted(lines.items()))
+        instruction = self.program.steps[place[lane]].instruction
         what = "divergent barrier" if instruction.opcode in ("bar", "barrier") else "deadlock"
+        if self._parked[lane] != END:
+            what += f": lanes {self._absent[lane]:#x} of its warp never came"
+        sites, numbers = np.unique(place[same & (place != END)], return_counts=True)
+        waits = [
+            f"{number} wait at line {self.program.steps[pc].instruction.line}"
+            for pc, number in zip(sites.tolist(), numbers.tolist(), strict=True)
+        ]
+        waits.append(f"{np.count_nonzero(self._exited & same)} have ended")
         return Fault(
-            f"{what}: of the {self.threads} threads of its block {waits}, {ended} have ended"
+            f"{what}: of the {self.threads} threads of its block {', '.join(waits)}"
             f" ({self.describe(lane)}), at line {instruction.line}: {instruction.text}"
         )
-
-
-__all__ = ["Counts", "Machine", "Memory"]

@@ -132,8 +132,8 @@ class Kernel:
         grid, block
             Blocks of the grid and threads of a block, along one to three axes.
         params
-            The parameter block, or a value for each parameter: integers and floats take the declared
-            size; NumPy scalars and bytes must have it.
+            The parameter block, or a value for each parameter: integers and floats take the
+            declared size; NumPy scalars and bytes must have it.
         memory
             Global memory; addresses in parameters must be in it.
         shared

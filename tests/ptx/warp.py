@@ -137,7 +137,7 @@ def redux(p: Program, i: Instruction):
     target, value = p.destination(i.operands[0], kind), p.source(i.operands[1], kind)
 
     def act(m, mask):
-        groups, count = _groups(m, mask)
+        groups, _ = _groups(m, mask)
         values = m.slots[value][m.at]
         values = np.abs(values) if i.has("abs") else values
         first = np.unique(groups, return_index=True)[1]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from ptx import Memory, Module
 from ptx.compile import find_nvcc, nvcc
 
@@ -29,7 +28,7 @@ def _module(arch):
 def cuda():
     """Return a function that runs a kernel of kernels.cu.
 
-    Arguments are arrays, which are registered and whose addresses are passed, and anything else that
+    Arguments are arrays, which are registered and whose addresses are passed, and what else
     `Kernel.launch` takes. `buffers` and `read_only` are registered, too.
     """
     if find_nvcc() is None:

@@ -254,6 +254,8 @@ template <class T>
 __device__ void transfer(T* out, int stride) {
   __shared__ T s[32 * 33];
   s[threadIdx.x * stride] = out[threadIdx.x];
+  __syncthreads();
+  out[threadIdx.x] = s[(31 - threadIdx.x) * stride];
 }
 KERNEL shared_words(float* out, int stride) { transfer(out, stride); }
 KERNEL shared_pairs(double* out, int stride) { transfer(out, stride); }
