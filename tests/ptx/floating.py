@@ -1,7 +1,7 @@
 """Floating-point functions of values, for the builders in `arithmetic.py`.
 
-Approximate operations (`.approx`, `.full`) give the correctly rounded value, or one within an ulp of
-it; the device's own may be off by what the PTX manual says.
+Approximate operations (`.approx`, `.full`) give the correctly rounded value, or one within an ulp;
+the device's own may be off by what the PTX manual says.
 """
 
 from __future__ import annotations

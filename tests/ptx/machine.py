@@ -1,9 +1,9 @@
 """Runs the blocks of a batch: which threads go next, and what they wait for.
 
-The threads at the lowest program counter run first, all of them together, so that threads which took
-different branches meet again without a stack. A thread can run at its program counter (`key`), or it
-is parked at an instruction until others of its warp come there, or it waits at a barrier of its
-block, or it has ended.
+The threads at the lowest program counter run first, all of them together, so that threads which
+took different branches meet again without a stack. A thread can run at its program counter (`key`),
+or it is parked at an instruction until others of its warp come there, or it waits at a barrier of
+its block, or it has ended.
 """
 
 from __future__ import annotations
