@@ -41,24 +41,29 @@ def _address(p: Program, operand: Operand, space: str) -> tuple[str, Callable]:
     return space, lambda m: np.full(m.count, constant, np.int64)
 
 
+def shared_address(p: Program, operand: Operand) -> Callable:
+    """Return what computes the active lanes' addresses in shared memory."""
+    return _address(p, operand, "shared")[1]
+
+
 def _access(space: str, size: int, count: int, mode: str, transfer: Callable) -> Callable:
-    """Return what calls transfer(m, view, indices, mask) for each memory that lanes address."""
+    """Return what calls transfer(m, memory, view, indices) for each memory that lanes address."""
     dtype = bits(size).dtype
 
     def run(m, address):
         memory = m.spaces[space]
         if space != "generic":
             index = memory.locate(m, address, size, count, mode) // size
-            transfer(m, memory.view(dtype), index, slice(None))
+            transfer(m, memory, memory.view(dtype), index)
             return
         for part, mask, inner in memory.parts(m, address):
             if mask is None:
                 index = part.locate(m, inner, size, count, mode) // size
-                transfer(m, part.view(dtype), index, slice(None))
+                transfer(m, part, part.view(dtype), index)
             else:
                 with m.only(mask):
                     index = part.locate(m, inner, size, count, mode) // size
-                    transfer(m, part.view(dtype), index, mask)
+                    transfer(m, part, part.view(dtype), index)
 
     return run
 
@@ -83,7 +88,7 @@ def load(p: Program, i: Instruction):
         kind = bits(kind.size)
     targets = [None if o.symbol == "_" else p.destination(o, kind) for o in _parts(target)]
 
-    def transfer(m, view, index, mask):
+    def transfer(m, memory, view, index):
         for k, slot in enumerate(targets):
             if slot is not None:
                 m.slots[slot][m.at] = view[index + k].view(kind.dtype)
@@ -117,9 +122,12 @@ def store(p: Program, i: Instruction):
     sources = [p.source(o, kind) for o in _parts(source)]
     raw = bits(kind.size).dtype
 
-    def transfer(m, view, index, mask):
-        for k, slot in enumerate(sources):
-            view[index + k] = m.slots[slot][m.at].view(raw)
+    def transfer(m, memory, view, index):
+        values = [m.slots[slot][m.at].view(raw) for slot in sources]
+        for k, value in enumerate(values):
+            view[index + k] = value
+        if memory.doubt is not None:
+            memory.settle(values)
 
     access = _access(space, kind.size, len(sources), WRITE, transfer)
     return lambda m: access(m, address(m))
@@ -152,7 +160,7 @@ def atomic(p: Program, i: Instruction):
     space, address = _address(p, operands[0], space)
     sources = [p.source(o, kind) for o in operands[1 : 3 if name == "cas" else 2]]
 
-    def transfer(m, raw, index, mask):
+    def transfer(m, memory, raw, index):
         view, values = raw.view(kind.dtype), [m.slots[s][m.at] for s in sources]
         old = np.empty(index.size, kind.dtype)
         for turn in _turns(index):
@@ -212,7 +220,7 @@ def copy_async(p: Program, i: Instruction):
         return lambda m: m.copies.wait(m, allowed)
     if i.has("wait_all"):
         return lambda m: (m.copies.commit(m), m.copies.wait(m, 0))
-    _, target = _address(p, i.operands[0], "shared")
+    target = shared_address(p, i.operands[0])
     _, source = _address(p, i.operands[1], "global")
     size = int(i.operands[2].literal, 0)
     given = i.operands[3:4] if not i.has("L2::cache_hint") else i.operands[3:-1]

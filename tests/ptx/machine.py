@@ -48,7 +48,7 @@ class Machine:
         self._all = every
         self.slots = program.slots.instantiate(self.lanes, launch.parameters)
         self._fill_specials()
-        shared = Shared(len(blocks), launch.shared, self.threads, launch.races)
+        shared = Shared(len(blocks), launch.shared, launch.races)
         local, memory = Local(self.lanes, program.frames["local"]), Global(launch.memory)
         self.spaces = {
             "global": memory,

@@ -120,6 +120,8 @@ def check_alignment(address: np.ndarray, size: int) -> None:
 class Global:
     """Global memory as instructions see it. `kind`: "global", or "param", which is not counted."""
 
+    doubt = None
+
     def __init__(self, memory: Memory, kind: str = "global") -> None:
         self._memory, self._counted = memory, kind == "global"
         self._views: dict[np.dtype, np.ndarray] = {}
@@ -139,6 +141,8 @@ class Global:
 
 class Local:
     """Each thread's own memory: frame bytes, lane after lane."""
+
+    doubt = None
 
     def __init__(self, lanes: int, frame: int, counted: bool = True) -> None:
         self._counted = counted
@@ -170,11 +174,13 @@ class Shared:
 
     _ATOMIC, _SEVERAL = -1, -2
 
-    def __init__(self, blocks: int, size: int, threads: int, races: bool) -> None:
-        self._size, self._stride, self._lanes = size, -(-max(size, 1) // 32) * 32, threads
+    def __init__(self, blocks: int, size: int, races: bool | str) -> None:
+        self._size, self._stride = size, -(-max(size, 1) // 32) * 32
         self._bytes = np.zeros(blocks * self._stride, np.uint8)
         self._written = np.zeros(blocks * self._stride, np.uint8)  # 255 where somebody wrote
         self._races = races
+        # Writes of this instruction to bytes that another warp wrote: no race if of the same value.
+        self.doubt: tuple | None = None
         if races:  # since the last barrier; 0: nobody, otherwise a warp's number plus 1
             self._writer = np.zeros(blocks * self._stride, np.int32)
             self._reader = np.zeros(blocks * self._stride, np.int32)
@@ -207,25 +213,46 @@ class Shared:
 
     def _check_races(self, m, place: np.ndarray, size: int, mode: str) -> None:
         me = m.warp_of[m.at] + 1
+        earlier, together = np.zeros((2, place.size, size), bool)
         for k in range(size):
             byte = place + k
             writer, reader = self._writer[byte], self._reader[byte]
             clash = (writer != 0) & (writer != me)
-            if mode == ATOMIC:
-                clash &= writer != self._ATOMIC
-            if mode != READ:
-                clash |= (reader != 0) & (reader != me)
-                self._writer[byte] = self._ATOMIC if mode == ATOMIC else me
-                if mode == WRITE:
-                    clash |= self._writer[byte] != me
-            else:
+            if mode == READ:
                 self._reader[byte] = np.where((reader == 0) | (reader == me), me, self._SEVERAL)
                 # Several warps that read in one instruction overwrote each other's number.
                 self._reader[byte[self._reader[byte] != me]] = self._SEVERAL
+            else:
+                self._writer[byte] = self._ATOMIC if mode == ATOMIC else me
+                if mode == ATOMIC:
+                    clash &= writer != self._ATOMIC
+                elif self._races == "differing":
+                    earlier[:, k] = clash & (writer != self._ATOMIC)
+                    together[:, k] = self._writer[byte] != me
+                    clash &= writer == self._ATOMIC
+                else:
+                    clash |= self._writer[byte] != me
+                clash |= (reader != 0) & (reader != me)
             if clash.any():
-                bad = int(np.flatnonzero(clash)[0])
-                where = place[bad] % self._stride + k
-                raise Fault(f"race: two warps use shared byte {where:#x} between barriers", bad)
+                raise self._race(place + k, clash)
+        if earlier.any() or together.any():
+            before = self._bytes[place[:, None] + np.arange(size)]
+            self.doubt = place, before, earlier, together
+
+    def _race(self, byte: np.ndarray, clash: np.ndarray) -> Fault:
+        bad = int(np.flatnonzero(clash)[0])
+        where = byte[bad] % self._stride
+        return Fault(f"race: two warps use shared byte {where:#x} between barriers", bad)
+
+    def settle(self, values: list[np.ndarray]) -> None:
+        """Raise a fault where a write in doubt, of these values, differs from the other warp's."""
+        place, before, earlier, together = self.doubt
+        self.doubt = None
+        own = np.stack(values, axis=1).view(np.uint8)
+        now = self._bytes[place[:, None] + np.arange(own.shape[1])]
+        differs = (earlier & (own != before) | together & (own != now)).any(axis=1)
+        if differs.any():
+            raise self._race(place, differs)
 
     def mark(self, places: np.ndarray, written: bool) -> None:
         """Mark bytes, as `locate` counts them, as written or not: for asynchronous copies."""

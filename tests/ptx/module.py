@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from . import arithmetic, bitwise, control, convert, loadstore, warp  # noqa: F401 (they register)
+from . import arithmetic, bitwise, control, convert, loadstore, matrix, warp  # noqa: F401 (they register)
 from .counts import Counts, Traffic
 from .decode import Program, place
 from .machine import Machine
@@ -35,7 +35,7 @@ class _Launch:
     memory: Memory
     shared: int
     dynamic: int
-    races: bool
+    races: bool | str
     random: np.random.Generator | None
     max_steps: int
     hits: list[int]
@@ -121,7 +121,7 @@ class Kernel:
         shared: int = 0,
         schedule: str = "lowest",
         seed: int = 0,
-        races: bool = False,
+        races: bool | str = False,
         max_lanes: int = 4096,
         max_steps: int = 10_000_000,
     ) -> Counts:
@@ -142,8 +142,9 @@ class Kernel:
             "lowest": all threads at the lowest program counter go together. "random": of each block
             one warp goes, until it waits or ends, then one drawn by `seed`.
         races
-            Whether two warps that use a byte of shared memory between two barriers, at least one of
-            them writing, are a fault. Atomic operations among each other are none.
+            Whether it is a fault that two warps use a byte of shared memory between two barriers of
+            the block, at least one of them writing; atomic operations among each other are none.
+            "differing": nor are writes of the same value, as Triton's where threads hold copies.
         max_lanes
             Threads that are simulated together; at least one block is.
         max_steps
@@ -161,6 +162,8 @@ class Kernel:
         UnsupportedInstruction
             The kernel has an instruction that is not known here.
         """
+        if races not in (False, True, "differing"):
+            raise ValueError(f'races is {races!r}, expected False, True or "differing"')
         if schedule not in ("lowest", "random"):
             raise ValueError(f'schedule is {schedule!r}, expected "lowest" or "random"')
         program, parameters = self.program, self._pack(params)

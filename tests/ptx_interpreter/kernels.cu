@@ -223,6 +223,14 @@ KERNEL missing_second_barrier(int* x) {
   x[t] = v;
 }
 
+KERNEL copies_write(int* x, int differ) {
+  __shared__ int s[16];
+  int t = threadIdx.x;
+  for (int k = 0; k < 2; ++k) s[t % 16] = t % 16 + (t == 63) * differ;
+  __syncthreads();
+  x[t] = s[(t + 1) % 16];
+}
+
 KERNEL spin(volatile int* x) {
   while (x[0] == 0) {
   }

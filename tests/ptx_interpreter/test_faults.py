@@ -101,6 +101,14 @@ def test_races(cuda, kernel, schedule):
         cuda(kernel, 1, 64, _ints(), schedule=schedule, races=True)
 
 
+@pytest.mark.parametrize("schedule", ["lowest", "random"])
+def test_warps_that_write_the_same_value(cuda, schedule):
+    cuda("copies_write", 1, 64, _ints(), 0, schedule=schedule, races="differing")
+    for races, differ in ((True, 0), ("differing", 1)):
+        with pytest.raises(Fault, match="race"):
+            cuda("copies_write", 1, 64, _ints(), differ, schedule=schedule, races=races)
+
+
 def test_a_kernel_that_never_ends(cuda):
     with pytest.raises(Fault, match="not ended after 1000 instructions"):
         cuda("spin", 1, 32, _ints(), max_steps=1000)

@@ -45,6 +45,28 @@ def _select(x, out, scale, BLOCK: tl.constexpr):
     tl.atomic_add(out + BLOCK, tl.sum(tl.where(first > 0, 1.0, 0.0), 0))
 
 
+@triton.jit
+def _scan(x, out, where, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    value = tl.load(x + i, mask=i < n, other=0.0)
+    tl.store(out + i, tl.cumsum(value, 0))
+    tl.store(where, tl.argmax(value, 0))
+    total, halvings = tl.sum(value, 0), 0
+    while total > 1.0:
+        total, halvings = total * 0.5, halvings + 1
+    tl.store(where + 1, halvings)
+
+
+@triton.jit
+def _transpose(x, sums, out, n, m, BLOCK: tl.constexpr):
+    i, j = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    mask = (i < n) & (j < m)
+    value = tl.load(x + i * m + j, mask=mask, other=0.0)
+    tl.store(sums + tl.arange(0, BLOCK), tl.sum(value, 0))
+    tl.store(sums + BLOCK + tl.arange(0, BLOCK), tl.max(value, 1))
+    tl.store(out + j * n + i, value.to(tl.bfloat16), mask=mask)
+
+
 @pytest.fixture(params=[80, 90, 100])
 def capability(request):
     return request.param
@@ -54,7 +76,7 @@ def _launch(kernel, grid, signature, block, arrays, *numbers, **how):
     memory = Memory()
     addresses = [memory.add(array, writable=k == len(arrays) - 1) for k, array in enumerate(arrays)]
     compiled = triton_ptx(kernel, signature, {"BLOCK": block}, **how)
-    return compiled.launch(grid, [*addresses, *numbers], memory=memory, races=True)
+    return compiled.launch(grid, [*addresses, *numbers], memory=memory, races="differing")
 
 
 _rng = np.random.default_rng(0)
@@ -91,6 +113,31 @@ def test_join_split_where_and_atomics(capability):
     _launch(_select, 1, signature, 128, [x, out], 3.0, arch=capability)
     expected = np.where(x > 0, 3 * x, -np.sqrt(np.abs(x)))
     np.testing.assert_allclose(out, [*expected, (x > 0).sum()], rtol=1e-15)
+
+
+@pytest.mark.parametrize("schedule", ["lowest", "random"])
+def test_scan_and_a_while_loop(capability, schedule):
+    x, out, where = _rng.uniform(size=500), np.zeros(512), np.zeros(2, np.int32)
+    signature = {"x": "*fp64", "out": "*fp64", "where": "*i32", "n": "i32"}
+    memory = Memory()
+    values = [memory.add(array) for array in (x, out, where)]
+    kernel = triton_ptx(_scan, signature, {"BLOCK": 512}, capability)
+    kernel.launch(1, [*values, 500], memory=memory, races="differing", schedule=schedule)
+    np.testing.assert_allclose(out[:500], np.cumsum(x), rtol=1e-12)
+    assert where.tolist() == [x.argmax(), np.ceil(np.log2(x.sum()))]
+
+
+def test_two_axes_and_bfloat16(capability):
+    torch = pytest.importorskip("torch")
+    x, sums = _rng.normal(size=(30, 60)).astype(np.float32), np.zeros(128, np.float32)
+    out, memory = np.zeros((60, 30), np.int16), Memory()
+    signature = {"x": "*fp32", "sums": "*fp32", "out": "*bf16", "n": "i32", "m": "i32"}
+    kernel = triton_ptx(_transpose, signature, {"BLOCK": 64}, capability)
+    values = [memory.add(array) for array in (x, sums, out)]
+    kernel.launch(1, [*values, 30, 60], memory=memory, races="differing")
+    np.testing.assert_allclose(sums[:60], x.sum(axis=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(sums[64:94], x.max(axis=1))
+    assert torch.equal(torch.from_numpy(out).view(torch.bfloat16), torch.from_numpy(x.T).bfloat16())
 
 
 @pytest.mark.parametrize(
