@@ -53,7 +53,8 @@ class Counts:
 
     @property
     def barriers(self) -> int:
-        return self.total("bar") + self.total("barrier")
+        of_warps = self.instructions["bar.warp.sync"]
+        return self.total("bar") + self.total("barrier") - of_warps
 
     def total(self, opcode: str) -> int:
         """Return how often an opcode was executed, whatever its type or memory."""

@@ -228,6 +228,8 @@ class Program:
             step.category = f"{instruction.opcode}.{space or 'generic'}"
         elif instruction.opcode in ("cvt", "set"):
             step.category = instruction.opcode
+        elif instruction.has("warp", "async"):  # bar.warp.sync, cp.async....
+            step.category = ".".join([instruction.opcode, *instruction.modifiers[:2]])
         else:
             step.category = ".".join([instruction.opcode, *types[:1]])
         return step

@@ -83,8 +83,8 @@ def fma(kind: Type, mode: str) -> Callable:
     return through_double(ieee.fma_odd, kind, mode)
 
 
-def _extreme(pick: Callable, zeros: Callable, nan: bool, absolute: bool) -> Callable:
-    """Return min or max of two or more; a NaN is left out, or wins; -0 is below +0."""
+def _extreme(pick: Callable, zeros: Callable, absolute: bool) -> Callable:
+    """Return min or max of two or more; `zeros` joins equal values' bits, as -0 is below +0."""
 
     def two(a, b):
         raw = np.dtype(f"i{a.dtype.itemsize}")
@@ -103,11 +103,13 @@ def _extreme(pick: Callable, zeros: Callable, nan: bool, absolute: bool) -> Call
 
 
 def minimum(nan: bool, absolute: bool = False) -> Callable:
-    return _extreme(np.minimum if nan else np.fmin, np.bitwise_or, nan, absolute)
+    """Return the least; a NaN wins if `nan`, otherwise it is left out."""
+    return _extreme(np.minimum if nan else np.fmin, np.bitwise_or, absolute)
 
 
 def maximum(nan: bool, absolute: bool = False) -> Callable:
-    return _extreme(np.maximum if nan else np.fmax, np.bitwise_and, nan, absolute)
+    """Return the greatest; a NaN wins if `nan`, otherwise it is left out."""
+    return _extreme(np.maximum if nan else np.fmax, np.bitwise_and, absolute)
 
 
 def bf16_extreme(function: Callable) -> Callable:

@@ -274,6 +274,7 @@ class Generic:
     def parts(self, m, address: np.ndarray):
         """Yield (space, lanes as a mask or None for all, address in the space)."""
         window = address & (SHARED_WINDOW | LOCAL_WINDOW)
+        window[~np.isin(window, list(self._spaces))] = 0  # global memory, which has no such address
         for base, space in self._spaces.items():
             here = window == base
             if here.all():

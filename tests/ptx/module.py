@@ -127,6 +127,9 @@ class Kernel:
     ) -> Counts:
         """Run all threads of a grid.
 
+        A barrier of the block waits for all its threads: also for those that have ended, which is a
+        fault, although newer devices let the others go on.
+
         Parameters
         ----------
         grid, block

@@ -97,6 +97,19 @@ __device__ void copy_async(const float4* x, float4* y) {
 KERNEL copy_waited_for(const float4* x, float4* y) { copy_async<true>(x, y); }
 KERNEL copy_not_waited_for(const float4* x, float4* y) { copy_async<false>(x, y); }
 
+KERNEL copy_in_groups(const double* x, double* y) {
+  __shared__ double s[2][64];
+  int t = threadIdx.x;
+  __pipeline_memcpy_async(s[0] + t, x + t, 8, t % 2 ? 8 : 0);  // odd ones become zeros
+  __pipeline_commit();
+  __pipeline_memcpy_async(s[1] + t, x + 64 + t, 8);
+  __pipeline_commit();
+  __pipeline_wait_prior(1);
+  y[t] = s[0][t];
+  __pipeline_wait_prior(0);
+  y[64 + t] = s[1][t];
+}
+
 __constant__ double weight[4] = {1, 2, 3, 4};
 __device__ double shift = 0.25;
 __device__ __noinline__ double ratio(double a, double b) { return a / (b + shift); }

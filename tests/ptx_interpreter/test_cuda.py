@@ -90,6 +90,14 @@ def test_asynchronous_copies_arrive_when_waited_for(cuda, arch):
     np.testing.assert_array_equal(y.reshape(64, 4), x.reshape(64, 4)[::-1])
 
 
+def test_asynchronous_copies_in_groups_and_with_zeros(cuda, arch):
+    x, y = _rng.normal(size=128), np.full(128, np.nan)
+    counts = cuda("copy_in_groups", 1, 64, x, y, arch=arch)
+    keep = np.where(np.arange(128) % 2 * (np.arange(128) < 64), 0, 1)
+    np.testing.assert_array_equal(y, x * keep)
+    assert counts.instructions["cp.async.commit_group"] == 128
+
+
 def test_calls_switches_local_arrays_and_module_variables(cuda, arch):
     x, y = _rng.normal(size=64), np.zeros((64, 2))
     counts = cuda("calls", 1, 64, 5, x, y, arch=arch)
