@@ -247,3 +247,21 @@ def test_packed_float32(evaluate):
     text = "add.rn.f32x2 %d, %a0, %a1;"
     result = evaluate(text, np.float64, a.view(np.float64), b.view(np.float64))
     np.testing.assert_array_equal(result.view(np.float32), a + b)
+
+
+def test_branch_tables_and_a_barrier_of_the_warp(evaluate):
+    text = """
+    table: .branchtargets ZERO, ONE, TWO;
+    .reg .b32 %k;
+    rem.u32 %k, %a0, 3;
+    brx.idx %k, table;
+    ZERO: mov.b32 %d, 100; bra.uni DONE;
+    ONE: mov.b32 %d, 101; bra.uni DONE;
+    TWO: mov.b32 %d, 102;
+    DONE: bar.warp.sync -1;
+    { .reg .b32 %k; mov.b32 %k, 5; add.u32 %d, %d, %k; }
+    add.u32 %d, %d, %k;
+    """
+    values = np.arange(64, dtype=np.uint32)
+    expected = 105 + 2 * (values % 3)
+    np.testing.assert_array_equal(evaluate(text, np.uint32, values), expected)
