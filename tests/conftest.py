@@ -41,6 +41,13 @@ def implementation(request):
         yield request.param
 
 
+@pytest.fixture(params=["reference", *_ISAS])
+def fast_implementation(request):
+    """Leave out Triton's interpreter, which takes 0.1 s for a row of lbfgs_step."""
+    with _running(request.param):
+        yield request.param
+
+
 @pytest.fixture(params=_ISAS)
 def isa(request):
     """Run the test on the kernels of each instruction set of this machine."""

@@ -4,7 +4,8 @@
 The automatic choice, by the device of the tensors:
 
 - a CPU: ``cpu``;
-- an NVIDIA or AMD GPU: ``triton``, or ``cuda`` where Triton is not installed;
+- an NVIDIA or AMD GPU: ``triton``, or ``cuda`` where Triton is not installed, or for rows of more
+  than `TRITON_ROW` bytes;
 - any other, or a dtype that the kernels do not take: ``reference``.
 
 Where a kernel should serve and cannot, the reference does, and a warning says why, once. A backend
@@ -30,6 +31,8 @@ __all__ = ["BACKENDS", "available_backends", "choose", "kernels", "native", "use
 
 BACKENDS = ("cpu", "triton", "cuda", "reference")
 DTYPES = (torch.float32, torch.float64)
+TRITON_ROW = 32_768  # bytes of a row that one program holds in registers
+OLDEST_TRITON = (3, 3)  # with tuples of blocks
 
 _forced: ContextVar[str | None] = ContextVar("advkit_backend", default=None)
 
@@ -73,9 +76,11 @@ def native() -> ModuleType:
 def _why_no_triton() -> str:
     """Say why Triton cannot be used, or nothing."""
     try:
-        importlib.import_module("triton")
+        version = importlib.import_module("triton").__version__
     except ImportError as error:
         return f"Triton cannot be imported ({error}); install it with `pip install triton`"
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_TRITON:
+        return f"Triton {version} is too old; install 3.3 or newer"
     if _interpreted() or torch.cuda.is_available():
         return ""
     return "there is no GPU that torch can use (TRITON_INTERPRET=1 runs its kernels on the CPU)"
@@ -153,20 +158,23 @@ def _device_type(backend: str) -> str:
     return "cpu" if backend == "cpu" or (backend == "triton" and _interpreted()) else "cuda"
 
 
-def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = ()) -> str:
-    """Return the backend for this tensor's device and dtype.
+def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = (), whole: bool = True) -> str:
+    """Return the backend for this tensor's device, dtype and length of rows.
 
     Parameters
     ----------
-    tensor : Tensor
+    tensor : Tensor (B, n)
         One of the op's.
     also : tuple of torch.dtype
         What the op's kernels for GPUs take beside float32 and float64.
+    whole : bool
+        Whether Triton's kernel holds a row in registers.
     """
     forced = _forced.get()
     device = tensor.device.type
     if forced == "reference":
         return forced
+    too_long = whole and tensor.shape[1] * tensor.element_size() > TRITON_ROW
     if forced is not None:
         if device != _device_type(forced):
             raise RuntimeError(
@@ -176,16 +184,24 @@ def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = ()) -> str:
         if tensor.dtype not in taken:
             names = " and ".join(str(dtype).removeprefix("torch.") for dtype in taken)
             raise RuntimeError(f"backend {forced!r} takes {names}, got {tensor.dtype}")
+        if forced == "triton" and too_long:
+            raise RuntimeError(_TOO_LONG)
         return forced
     candidates = {"cpu": ("cpu",), "cuda": ("triton", "cuda")}.get(device, ())
     if tensor.dtype not in (DTYPES if device == "cpu" else DTYPES + also):
         return "reference"
+    reasons = []
     for backend in candidates:
-        if not _why_not(backend):
+        reason = _why_not(backend) or (_TOO_LONG if backend == "triton" and too_long else "")
+        if not reason:
             return backend
-    if candidates:
-        _say_once("; ".join(_why_not(backend) for backend in candidates))
+        reasons.append(reason)
+    if reasons:
+        _say_once("; ".join(reasons))
     return "reference"
+
+
+_TOO_LONG = f"Triton's kernels take rows of up to {TRITON_ROW} bytes"
 
 
 @cache

@@ -104,7 +104,7 @@ def bfgs(s, y, g):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_every_accepted_point_against_plain_arithmetic(norm, dtype, implementation):
+def test_every_accepted_point_against_plain_arithmetic(norm, dtype, fast_implementation):
     """Multiplier, f, g, pair and direction; at rejected points none of them moves."""
     state, x0, a, b = one_slot_for_each_case(norm, dtype)
     close = {"rtol": ONE_STEP[dtype], "atol": ONE_STEP[dtype]}
@@ -209,7 +209,7 @@ def test_second_evaluation_is_the_nearest_point_of_a_plane(lower, dtype, impleme
 FOUND = {torch.float32: 1e-4, torch.float64: 1e-5}
 
 
-def test_nearest_point_of_a_plane_in_a_box(dtype, implementation):
+def test_nearest_point_of_a_plane_in_a_box(dtype, fast_implementation):
     """Many bounds are active. The multiplier that solves it is found by bisection."""
     x0, a, h = linear(dtype, box=True)
     low, high = h.new_zeros(6, 1).double(), h.new_full((6, 1), 1e6).double()
@@ -230,7 +230,7 @@ def test_nearest_point_of_a_plane_in_a_box(dtype, implementation):
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
-def test_nearest_point_of_a_ball(inside, dtype, implementation):
+def test_nearest_point_of_a_ball(inside, dtype, fast_implementation):
     """|x - t|^2 <= R^2: the multiplier is (d - R) / 2R. Inside it: where it starts.
 
     Not much smaller than d: the constraint's slope falls to R / d of that at x0, which set rho.

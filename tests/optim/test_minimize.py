@@ -76,13 +76,13 @@ def assert_solves(problem, **options):
 
 @pytest.mark.parametrize("n", [1, 7, 100])
 @pytest.mark.parametrize("kind", KINDS)
-def test_finds_the_minimiser_and_its_active_set(kind, n, dtype, implementation):
+def test_finds_the_minimiser_and_its_active_set(kind, n, dtype, fast_implementation):
     problem = more_toraldo(6, n, dtype=dtype, condition=30.0, minimum=-0.5, seed=n, **KINDS[kind])
     assert_solves(problem)
 
 
 @pytest.mark.parametrize("n", [2, 5, 20])
-def test_no_step_into_a_corner_ends_a_solve_early(n, dtype, implementation):
+def test_no_step_into_a_corner_ends_a_solve_early(n, dtype, fast_implementation):
     problem = more_toraldo(300, n, dtype=dtype, condition=30.0, unit_box=True, seed=2)
     result = minimize(
         problem.value_and_grad, problem.start(seed=1), 0.0, 1.0, pass_index=True, tile=300
@@ -125,7 +125,7 @@ def himmelblau(x):
     return p**2 + q**2, torch.stack([4 * a * p + 2 * q, 2 * p + 4 * b * q], 1)
 
 
-def test_each_start_finds_the_minimum_of_its_own_basin(implementation):
+def test_each_start_finds_the_minimum_of_its_own_basin(fast_implementation):
     minima = torch.tensor(
         [[3.0, 2.0], [-2.805118, 3.131312], [-3.779310, -3.283186], [3.584428, -1.848126]]
     ).double()
@@ -200,7 +200,7 @@ BOXES = [(-1.0, 1.0), (1.0, 2.0), (-2.0, -1.0), (0.0, math.inf), (1.0, math.inf)
 
 @pytest.mark.parametrize(("lower", "upper"), BOXES)
 @pytest.mark.parametrize("n", [1, 8, 11])
-def test_scalar_bounds_need_not_contain_zero(n, lower, upper, dtype, implementation):
+def test_scalar_bounds_need_not_contain_zero(n, lower, upper, dtype, fast_implementation):
     target = TARGET[:n].to(dtype)
 
     def part(x):
@@ -235,7 +235,7 @@ BOUNDS = {
 
 @pytest.mark.parametrize("tile", [1, 2, None])
 @pytest.mark.parametrize("name", BOUNDS)
-def test_bounds_of_any_shape(name, tile, implementation):
+def test_bounds_of_any_shape(name, tile, fast_implementation):
     lower, upper = (b.double() if torch.is_tensor(b) else b for b in BOUNDS[name])
     start = torch.linspace(-5, 5, 33).double().view(3, 11)
     seen = []

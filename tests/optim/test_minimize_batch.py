@@ -60,7 +60,7 @@ def test_a_large_problem_gets_the_same_bits_in_any_company(dtype, threads):
     assert_independent_of_company(problem, threads, budget=6)
 
 
-def test_a_problem_does_not_feel_a_neighbour_that_breaks(implementation):
+def test_a_problem_does_not_feel_a_neighbour_that_breaks(fast_implementation):
     problem = more_toraldo(4, 30, condition=50.0, seed=1)
 
     def broken(x, index):
@@ -71,7 +71,7 @@ def test_a_problem_does_not_feel_a_neighbour_that_breaks(implementation):
 
     result = solve(problem, range(4), function=broken)
     assert result.status[[1, 2]].tolist() == [Status.NON_FINITE] * 2
-    if implementation != "reference":
+    if fast_implementation != "reference":
         assert_same_bits(result, solve(problem, [0, 3]), slice(0, 4, 3))
     assert torch.allclose(result.x[[0, 3]], solve(problem, [0, 3]).x, atol=1e-6)
 
@@ -90,7 +90,7 @@ class Spy:
         return self.problem.value_and_grad(x, index)
 
 
-def test_finished_problems_drop_out_of_the_batch(implementation):
+def test_finished_problems_drop_out_of_the_batch(fast_implementation):
     problem = more_toraldo(12, 20, seed=2)
     spy = Spy(problem)
     result = solve(problem, range(12), function=spy, max_evaluations=500)
@@ -127,7 +127,7 @@ def test_without_pass_index_the_function_takes_the_points_alone():
     assert result.x.tolist() == torch.zeros(3, 2).tolist()
 
 
-def test_callback_sees_every_evaluation(implementation):
+def test_callback_sees_every_evaluation(fast_implementation):
     problem = more_toraldo(7, 15, infinite=0.3, seed=3)
     spy, rounds = Spy(problem), []
     result = solve(problem, range(7), function=spy, tile=3, callback=rounds.append)
@@ -170,7 +170,7 @@ def test_callback_sees_points_in_their_own_shape():
 
 
 @pytest.mark.parametrize("after", [1, 2, 9])
-def test_stop_iteration_ends_the_run(after, implementation):
+def test_stop_iteration_ends_the_run(after, fast_implementation):
     problem = more_toraldo(6, 15, seed=5, infinite=0.2)
     rounds = []
 

@@ -10,7 +10,7 @@ from problems import rosenbrock
 
 from advkit.optim import Status, minimize
 
-pytestmark = pytest.mark.usefixtures("implementation")
+pytestmark = pytest.mark.usefixtures("fast_implementation")
 
 
 def bowl(x):

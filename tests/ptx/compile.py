@@ -8,7 +8,7 @@ import subprocess
 import sysconfig
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,7 @@ def nvcc(source: str, arch: str, *flags: str) -> str:
     return done.stdout
 
 
-def _triton_compile(kernel, signature, constexprs, target: tuple, options: Mapping):
+def _triton_compile(kernel, signature, constexprs, target: tuple, aligned, options: Mapping):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -63,7 +63,8 @@ def _triton_compile(kernel, signature, constexprs, target: tuple, options: Mappi
     signature = dict(signature) | dict.fromkeys(constexprs, "constexpr")
     # Triton wants the arguments in the order of the function's.
     signature = {name: signature[name] for name in kernel.arg_names}
-    source = ASTSource(kernel, signature, dict(constexprs))
+    places = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned}
+    source = ASTSource(kernel, signature, dict(constexprs), attrs=places)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return triton.compile(source, target=GPUTarget(*target), options=dict(options))
@@ -74,13 +75,14 @@ def triton_binary(
     signature: Mapping[str, str],
     constexprs: Mapping[str, object],
     target: tuple[str, int | str, int],
+    aligned: Iterable[str] = (),
     **options,
 ) -> bytes:
     """Return the machine code of a Triton kernel: a cubin, or an hsaco for AMD.
 
     `target` is ("cuda", 80, 32) and such, or ("hip", "gfx942", 64), ("hip", "gfx1100", 32).
     """
-    compiled = _triton_compile(kernel, signature, constexprs, target, options)
+    compiled = _triton_compile(kernel, signature, constexprs, target, aligned, options)
     return compiled.asm["cubin" if target[0] == "cuda" else "hsaco"]
 
 
@@ -133,6 +135,7 @@ def triton_ptx(
     signature: Mapping[str, str],
     constexprs: Mapping[str, object],
     arch: int = 90,
+    aligned: Iterable[str] = (),
     num_warps: int = 4,
     **options,
 ) -> TritonKernel:
@@ -148,11 +151,13 @@ def triton_ptx(
         The constexprs' values.
     arch
         80, 90, 100: the compute capability times ten.
+    aligned
+        Arguments that are multiples of 16, on which Triton builds.
     num_warps, options
         As in Triton: num_stages and so on.
     """
     options = {"num_warps": num_warps, **options}
-    compiled = _triton_compile(kernel, signature, constexprs, ("cuda", arch, 32), options)
+    compiled = _triton_compile(kernel, signature, constexprs, ("cuda", arch, 32), aligned, options)
     names = tuple(name for name in kernel.arg_names if name not in constexprs)
     meta = compiled.metadata
     return TritonKernel(compiled.asm["ptx"], meta.name, names, meta.shared, 32 * meta.num_warps)

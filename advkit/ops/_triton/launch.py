@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import Any, NamedTuple
 
@@ -10,9 +9,8 @@ import numpy as np
 import torch
 import triton
 
-__all__ = ["LARGEST_ROW", "Shape", "as_bits", "interpreted", "launch", "shape_for"]
+__all__ = ["Shape", "as_bits", "launch", "shape_for"]
 
-LARGEST_ROW = 32_768  # bytes of a row that one program holds in registers; longer rows are split
 HELD_PAIRS = 384  # bytes of a thread's registers that pairs may take between the two loops
 
 
@@ -33,7 +31,7 @@ class Shape(NamedTuple):
 
 def shape_for(n: int, itemsize: int) -> Shape:
     """Choose the shape for rows of n values: more warps, then more chunks for each."""
-    most = 8 if n * itemsize <= 16_384 else 16
+    most = 8 if n * itemsize <= 16_384 else 16  # a thread then holds 16 values at most
     per_warp = 32 * 16 // itemsize
     warps = min(most, triton.next_power_of_2(triton.cdiv(max(n, 1), per_warp)))
     block = per_warp * warps
@@ -44,11 +42,6 @@ def as_bits(value: float) -> int:
     """Return a number's float64 bits as an integer: Triton passes a Python float as float32."""
     bits: int = struct.unpack("<q", struct.pack("<d", value))[0]
     return bits
-
-
-def interpreted() -> bool:
-    """Return whether kernels run in Triton's interpreter: TRITON_INTERPRET=1 before the import."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
 def launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *args: Any, **given: Any) -> None:

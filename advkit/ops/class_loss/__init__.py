@@ -15,6 +15,8 @@ from advkit.ops.class_loss import reference
 
 __all__ = ["class_loss", "class_loss_out"]
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 def class_loss(
     logits: Tensor,
@@ -121,7 +123,7 @@ def _run(
     loss: Tensor,
     dlogits: Tensor,
 ) -> None:
-    backend = _dispatch.choose(logits, also=(torch.float16, torch.bfloat16))
+    backend = _dispatch.choose(logits, also=HALF, whole=False)
     if backend != "cpu" and logits.device.type == "cpu" and len(labels):
         least, most = labels.aminmax()
         if least < 0 or most >= logits.shape[1]:

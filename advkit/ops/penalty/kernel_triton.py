@@ -1,7 +1,6 @@
 """`penalty` in Triton; the formulae are those of ``csrc/cpu/penalty.hpp``.
 
-One program works on one row, which stays in its registers. A longer row is shared by programs of
-three kernels: sums, gradient, free set.
+One program works on one row, which stays in its registers.
 """
 # mypy: disable-error-code="no-untyped-def"
 
@@ -21,7 +20,7 @@ from advkit.ops._triton.box import (
     projected,
     smooth_part,
 )
-from advkit.ops._triton.launch import LARGEST_ROW, launch, shape_for
+from advkit.ops._triton.launch import launch, shape_for
 from advkit.ops._triton.sums import fold, sum2, zero_sum
 
 __all__ = ["factors", "norm_terms", "penalised_gradient", "penalty_out"]

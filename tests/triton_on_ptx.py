@@ -1,0 +1,130 @@
+"""Run the Triton kernels of `advkit.ops` on CPU tensors: compiled ahead of time, by the PTX interpreter.
+
+The tests' own process runs Triton's interpreter, so that another one compiles.
+"""
+
+import importlib
+import os
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from multiprocessing import get_context
+from unittest import mock
+
+import torch
+from ptx import Memory
+from ptx.compile import triton_binary, triton_ptx
+
+from advkit.ops import _dispatch
+
+OPS = ("penalty", "class_loss", "two_loop", "lbfgs_step")
+TYPES = {
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+    torch.bool: "*i1",
+}
+OPTIONS = ("num_warps", "enable_fp_fusion")
+
+
+@cache
+def _compiler():
+    """Return a process in which Triton compiles."""
+    interpret = os.environ.pop("TRITON_INTERPRET")
+    try:
+        pool = ProcessPoolExecutor(1, get_context("spawn"))
+        pool.submit(os.getpid).result()
+    finally:
+        os.environ["TRITON_INTERPRET"] = interpret
+    return pool
+
+
+def _in_compiler(compile_, module, name, *args, **given):
+    return compile_(getattr(importlib.import_module(module), name), *args, **given)
+
+
+@cache
+def _compiled(compile_, module, name, signature, constexprs, target, aligned, options):
+    kernel = module, name, dict(signature), dict(constexprs), target
+    given = {"aligned": aligned, **dict(options)}
+    return _compiler().submit(_in_compiler, compile_, *kernel, **given).result()
+
+
+def described(kernel, args, given):
+    """Return what a call makes Triton compile: signature, constexprs, aligned arguments, options."""
+    constexprs = {key: value for key, value in given.items() if key not in OPTIONS}
+    names = [name for name in kernel.arg_names if name not in constexprs]
+    signature, aligned = {}, []
+    for name, value in zip(names, args, strict=True):
+        if isinstance(value, torch.Tensor):
+            signature[name], number = TYPES[value.dtype], value.data_ptr()
+        else:
+            signature[name], number = "i32" if -(2**31) <= value < 2**31 else "i64", value
+        if number % 16 == 0:
+            aligned.append(name)
+    options = {key: value for key, value in given.items() if key in OPTIONS}
+    return signature, constexprs, tuple(aligned), {"enable_fp_fusion": True, **options}
+
+
+def compiled(kernel, args, given, target=90):
+    """Compile the kernel of a call: to PTX for 80, 90 or 100, to a binary for a target's triple."""
+    signature, constexprs, aligned, options = described(kernel, args, given)
+    compile_ = triton_ptx if isinstance(target, int) else triton_binary
+    return _compiled(
+        compile_,
+        kernel.fn.__module__,
+        kernel.fn.__name__,
+        tuple(signature.items()),
+        tuple(constexprs.items()),
+        target,
+        aligned,
+        tuple(options.items()),
+    )
+
+
+@contextmanager
+def launches_go_to(launch):
+    """Let `kernel_triton` of every op start its kernels by launch(kernel, grid, args, given)."""
+
+    def call(kernel, grid, device, *args, **given):
+        if 0 not in grid:
+            launch(kernel, grid, args, given)
+
+    with ExitStack() as stack:
+        for op in OPS:
+            module = _dispatch.kernels(op, "triton")
+            stack.enter_context(mock.patch.object(module, "launch", call))
+        yield
+
+
+@contextmanager
+def interpreted(arch=90, **how):
+    """Let `kernel_triton` of every op run here; yields the list of launches, with their counts.
+
+    Whatever is touched outside of the tensors given is a fault, and so is a race in shared memory
+    but for equal values, as Triton writes copies.
+
+    Parameters
+    ----------
+    arch : int
+        What to compile for: 80, 90 or 100.
+    how
+        Handed to the interpreter: schedule, seed.
+    """
+    launched = []
+
+    def run(kernel, grid, args, given):
+        memory = Memory()
+        for each in args:
+            if isinstance(each, torch.Tensor) and each.numel():
+                memory.add(each)
+        values = [each.data_ptr() if isinstance(each, torch.Tensor) else each for each in args]
+        program = compiled(kernel, args, given, arch)
+        counts = program.launch(grid, values, memory=memory, races="differing", **how)
+        launched.append((kernel.fn.__name__, counts))
+
+    with launches_go_to(run):
+        yield launched
