@@ -1,7 +1,7 @@
 // The box of one image, and for the L1 penalty the part of it where |x - x0| keeps its signs.
 #pragma once
 
-#include "advkit/params.hpp"
+#include "advkit/rules.hpp"
 #include "vec.hpp"
 
 namespace advkit {
@@ -39,12 +39,6 @@ inline Bounds<T> smooth_part(Bounds<T> box, Vec<T> x, Vec<T> x0, Vec<T> g) {
   const auto down = (x < x0) | (at_zero & (g > T(0)));
   const auto low = choose<T>(x0 > box.lower, x0, box.lower), high = choose<T>(x0 < box.upper, x0, box.upper);
   return {choose<T>(~down, low, box.lower), choose<T>(~up, high, box.upper)};
-}
-
-// How close to a bound counts as at it (Bertsekas' epsilon): at most 1e-3, and less near the minimiser.
-template <class T>
-inline T active_margin(double projected_gradient) {
-  return static_cast<T>(projected_gradient < 1e-3 ? projected_gradient : 1e-3);
 }
 
 // Free: away from every bound that the gradient pushes to (Bertsekas 1982).

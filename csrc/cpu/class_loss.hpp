@@ -8,17 +8,10 @@
 
 #include <cmath>
 
-#include "advkit/params.hpp"
+#include "advkit/rules.hpp"
 
 namespace advkit {
 namespace {
-
-inline double softplus(double v) { return v > 0 ? v + std::log1p(std::exp(-v)) : std::log1p(std::exp(v)); }
-inline double logistic(double v) {
-  if (v > 0) return 1 / (1 + std::exp(-v));
-  const double e = std::exp(v);
-  return e / (1 + e);
-}
 
 template <class T>
 void class_loss_row(const ClassLossParams<T>& p, int64_t row) {

@@ -21,14 +21,6 @@
 namespace advkit {
 namespace {
 
-constexpr double armijo = 1e-4;
-constexpr double wolfe = 0.9;
-constexpr double expansion = 4.0;
-constexpr double least_share = 0.1;
-constexpr int most_expansions = 10;
-constexpr int most_trials = 20;
-constexpr int most_skips = 2;
-
 template <Norm norm, class T>
 class Step {
  public:
@@ -71,27 +63,14 @@ class Step {
   }
 
  private:
-  struct Evaluation {
-    double f, gs_trial, gs, sy, ss, yy, pg;  // gs_trial = g_trial's, gs = g's
-  };
-
   T* vector(int which) const { return p_.vectors + (slot_ * column::vectors + which) * p_.ld; }
   T* pair(int64_t j, int which) const { return p_.history + ((slot_ * p_.m + j) * 2 + which) * p_.ld; }
   void stop(Status status) { ct_[column::status] = static_cast<int>(status); }
   bool out_of_evaluations() const { return ct_[column::evaluations] >= p_.max_evaluations; }
 
   bool constrained() const { return sc_[column::rho] > 0; }
-  // The derivative, by the loss, of what stands for it in the objective; and that itself.
-  double weight(double mu) const {
-    if (!constrained()) return 1.0;
-    const double w = mu + sc_[column::rho] * loss_;
-    return w < 0 ? 0.0 : w;  // not fmax, which would hide a NaN
-  }
-  double value(double mu) const {
-    if (!constrained()) return loss_;
-    const double w = weight(mu);
-    return (w * w - mu * mu) / (2 * sc_[column::rho]);
-  }
+  double weight(double mu) const { return loss_weight(mu, sc_[column::rho], loss_); }
+  double value(double mu) const { return loss_value(mu, sc_[column::rho], loss_); }
 
   // f and g at the trial point, and what the decisions need of them.
   Evaluation evaluate() {
@@ -125,13 +104,9 @@ class Step {
 
   void search(const Evaluation& e, bool finite) {
     const double f = sc_[column::f];
-    const double noise = 10 * static_cast<double>(std::numeric_limits<T>::epsilon()) * std::fmax(1.0, std::fabs(f));
-    const bool falls = e.f <= f + armijo * e.gs;
-    const bool flat = std::fabs(e.f - f) <= noise && std::fabs(e.gs_trial) <= wolfe * std::fabs(e.gs);
     const bool moved = e.ss > 0;  // or the step was lost to rounding
-    if (finite && moved && (falls || flat)) {
-      const bool steep = e.gs_trial < wolfe * e.gs;
-      if (ct_[column::trials] == 0 && steep && !constrained()) {
+    if (finite && moved && acceptable<T>(f, e)) {
+      if (ct_[column::trials] == 0 && still_steep(e) && !constrained()) {
         sc_[column::step] = 1;
         return expand(e);
       }
@@ -157,16 +132,6 @@ class Step {
     });
   }
 
-  // The minimiser, as a part of the present step, of the cubic with these values and slopes at its ends
-  // (Nocedal & Wright 2006, equation 3.59).
-  static double cubic(double f, const Evaluation& e) {
-    const double d1 = e.gs + e.gs_trial - 3 * (e.f - f);
-    const double d2 = std::sqrt(std::fmax(0.0, d1 * d1 - e.gs * e.gs_trial));
-    const double t = 1 - (e.gs_trial + d2 - d1) / (e.gs_trial - e.gs + 2 * d2);
-    if (!(t > 0.1)) return 0.1;
-    return t < 0.9 ? t : 0.9;
-  }
-
   // Keeps the trial as the best point so far and looks further along the arc.
   void expand(const Evaluation& e) {
     sc_[column::f_best] = e.f;
@@ -177,8 +142,7 @@ class Step {
     ct_[column::phase] = static_cast<int>(Phase::expand);
     ct_[column::trials] += 1;
     sc_[column::step] *= expansion;
-    const bool steep = e.gs_trial < wolfe * e.gs;
-    const bool last = !steep || out_of_evaluations() || ct_[column::trials] > most_expansions;
+    const bool last = !still_steep(e) || out_of_evaluations() || ct_[column::trials] > most_expansions;
     const T k = static_cast<T>(sc_[column::step]);
     const T *x = vector(column::x), *g = vector(column::g), *d = vector(column::direction), *trial_g = vector(column::trial_g);
     T *best = vector(column::best), *best_g = vector(column::best_g);
@@ -308,9 +272,7 @@ class Step {
   }
 
   void steepest(const Split& variables) {
-    // A finite box bounds the first step by itself.
-    const double rule = variables.boxed ? 1.0 : std::fmin(1.0, 1.0 / variables.g_free);
-    const T scale = static_cast<T>(sc_[column::first_step] > 0 ? sc_[column::first_step] : rule);
+    const T scale = static_cast<T>(steepest_scale(sc_[column::first_step], variables.boxed, variables.g_free));
     if (!try_direction(0.0, [=](int64_t, auto, Vec<T> g) { return -g * scale; })) stop(Status::stagnation);
   }
 
@@ -329,8 +291,7 @@ class Step {
     });
     sc_[column::step] = 1;
     ct_[column::trials] = 0;
-    // The first is 0 where nothing is free.
-    return t.sum[0] <= 0 && t.sum[1] < 0 && t.sum[1] <= share * t.sum[0];
+    return descends(t.sum[0], t.sum[1], share);
   }
 
   const StepParams<T>& p_;

@@ -39,9 +39,7 @@ PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, con
         const Vec<T> v = weight * load(g_loss + i, lanes);
         acc.sum[0] += v * v;
       });
-      const double length = std::sqrt(g.sum[0]);
-      out.scale = static_cast<T>(length > c ? 1.0 - c / length : 0.0);
-      if (std::isnan(length)) out.scale = static_cast<T>(length);
+      out.scale = static_cast<T>(shrunk_to(std::sqrt(g.sum[0]), c));
     } else {
       out.scale = static_cast<T>(c / out.value);
     }

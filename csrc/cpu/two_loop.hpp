@@ -3,16 +3,11 @@
 // s_F'y_F > 1e-8 |s_F| |y_F|. The newest pair sits just before `head` in the ring, the oldest `count` places before it.
 #pragma once
 
-#include <cmath>
-
+#include "advkit/rules.hpp"
 #include "sweep.hpp"
 
 namespace advkit {
 namespace {
-
-constexpr double curvature_threshold = 1e-8;
-
-inline bool curved(double sy, double ss, double yy) { return sy > curvature_threshold * std::sqrt(ss * yy); }
 
 template <class T>
 struct Pairs {

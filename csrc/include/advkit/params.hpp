@@ -44,12 +44,13 @@ struct ClassLossParams {
   T* dlogits;  // (B, K) contiguous
 };
 
-template <class T>
+// H is the type that pairs are stored in, here and in the solver's state: T, or 16 bits on devices that widen them for free.
+template <class T, class H = T>
 struct TwoLoopParams {
   int64_t rows, n, m;
   const T* g;  // (B, n)
   int64_t g_row;
-  const T *S, *Y;  // (B, m, n)
+  const H *S, *Y;  // (B, m, n)
   int64_t S_row, S_pair, Y_row, Y_pair;
   const int64_t *head, *count;  // (B,)
   const bool* free;             // (B, n)
@@ -83,7 +84,7 @@ enum Vector : int { x, g, trial_g, direction, best, best_g, vectors };
 enum class Phase : int { start = 0, search = 1, expand = 2 };
 enum class Status : int { running = 0, gradient = 1, relative_f = 2, stagnation = 3, evaluations = 4, non_finite = 5 };
 
-template <class T>
+template <class T, class H = T>
 struct StepParams {
   int64_t rows, n, m;
   int64_t slots;         // in the state
@@ -94,7 +95,7 @@ struct StepParams {
   T* trial;              // (slots, n) the point that was evaluated; overwritten by the next one
   int64_t trial_row;
   T* vectors;            // (slots, column::vectors, ld)
-  T* history;            // (slots, m, 2, ld): s and y of a pair side by side
+  H* history;            // (slots, m, 2, ld): s and y of a pair side by side
   int64_t ld;
   double* scalars;       // (slots, column::scalars)
   int32_t* counters;     // (slots, column::counters)
