@@ -27,7 +27,7 @@ void class_loss_row(const ClassLossParams<T>& p, int64_t row) {
     nan = nan || std::isnan(z[k]);
   }
   if (nan) {
-    p.loss[row] = std::numeric_limits<T>::quiet_NaN();
+    p.loss[row] = not_a_number<T>;
     for (int64_t k = 0; k < p.classes; ++k) d[k] = p.loss[row];
     return;
   }

@@ -48,7 +48,7 @@ class Step {
       case Phase::start:
         if (!finite) {
           sc_[column::f] = e.f;
-          sc_[column::projected_gradient] = std::numeric_limits<double>::quiet_NaN();
+          sc_[column::projected_gradient] = not_a_number<double>;
           move(vector(column::trial_g), trial_, false);
           return stop(Status::non_finite);
         }

@@ -26,11 +26,11 @@ struct Control {
   bool aim;         // a direction is wanted after this
   bool quasi;       // ... by the pairs; else steepest descent
   int place, head, count;
-  T weight;  // of the loss's gradient
+  double r_sum, g_sum;  // at the trial, for `penalty_factors`
+  T weight;             // of the loss's gradient
   T step;
   T margin;  // what counts as at a bound
   T scale;   // steepest descent: the factor of -g
-  PenaltyFactors<T> factors;  // at the trial
 };
 
 template <class T, class H>
@@ -43,15 +43,15 @@ class Decision {
         loss_(static_cast<double>(p.loss[row])),
         next_(next) {}
 
-  // The trial was evaluated; norm = |trial - x0|.
-  __device__ void evaluated(Evaluation e, double norm, const PenaltyFactors<T>& factors) {
+  // The trial was evaluated; e.f is still to be put together from the loss and the norm.
+  __device__ void evaluated(Evaluation e, double r_sum, double g_sum) {
     next_ = {};
-    next_.weight = weight();
-    next_.factors = factors;
+    next_.r_sum = r_sum;
+    next_.g_sum = g_sum;
     if (ct_[column::head] < 0 || ct_[column::head] >= p_.m || ct_[column::count] < 0 || ct_[column::count] > p_.m) {
       ct_[column::head] = ct_[column::count] = 0;  // a ring that points outside of itself holds no pairs
     }
-    sc_[column::norm] = norm;
+    sc_[column::norm] = length(p_.norm, r_sum);
     e.f = penalised(sc_[column::mu]);
     ct_[column::evaluations] += 1;
     const bool finite = std::isfinite(e.f) && std::isfinite(e.gs_trial) && std::isfinite(e.yy);
@@ -59,7 +59,7 @@ class Decision {
       case Phase::start:
         if (!finite) {
           sc_[column::f] = e.f;
-          sc_[column::projected_gradient] = std::numeric_limits<double>::quiet_NaN();
+          sc_[column::projected_gradient] = not_a_number<double>;
           next_.act = Act::accept;
           return stop(Status::non_finite);
         }
@@ -98,8 +98,6 @@ class Decision {
     ct_[column::trials] = 0;
     if (!good) stop(Status::stagnation);
   }
-
-  __device__ T weight() const { return static_cast<T>(loss_weight(sc_[column::mu], sc_[column::rho], loss_)); }
 
  private:
   __device__ void stop(Status status) { ct_[column::status] = static_cast<int>(status); }
@@ -171,7 +169,7 @@ class Decision {
     next_.new_weight = constrained() && !start;
     if (next_.new_weight) {
       sc_[column::mu] = loss_weight(sc_[column::mu], sc_[column::rho], loss_);
-      next_.weight = weight();
+      next_.weight = static_cast<T>(loss_weight(sc_[column::mu], sc_[column::rho], loss_));
     }
     sc_[column::f] = next_.new_weight ? penalised(sc_[column::mu]) : e.f;
     sc_[column::projected_gradient] = e.pg;

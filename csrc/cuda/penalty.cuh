@@ -18,9 +18,8 @@ struct PenaltyFactors {
   bool kink;  // L2 at 0
 };
 
-template <class T>
 __device__ inline double length(Norm norm, double r_sum) {
-  return norm == Norm::l2 ? std::sqrt(r_sum) : r_sum;
+  return norm == Norm::none ? 0.0 : norm == Norm::l2 ? std::sqrt(r_sum) : r_sum;
 }
 
 // r_sum = sum r_i^2 and g_sum = sum g_loss_i^2, used by L2 alone; the loss gradient is weight * g_loss.
@@ -109,7 +108,7 @@ class PenaltyRow {
 
   __device__ void finish(Span span, const Totals<T, 1>& image) const {
     if (span.begin == 0 && threadIdx.x == 0) {
-      *value_ = static_cast<T>(c_ * (norm_ == Norm::none ? 0.0 : length<T>(norm_, image.sum[0])));
+      *value_ = static_cast<T>(c_ * length(norm_, image.sum[0]));
     }
     struct Values {
       T x, x0, g;

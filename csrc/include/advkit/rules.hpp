@@ -26,6 +26,11 @@ constexpr int most_expansions = 10;
 constexpr int most_trials = 20;
 constexpr int most_skips = 2;
 
+template <class T>
+constexpr T epsilon = std::numeric_limits<T>::epsilon();
+template <class T>
+constexpr T not_a_number = std::numeric_limits<T>::quiet_NaN();
+
 ADVKIT_HD inline bool curved(double sy, double ss, double yy) { return sy > curvature_threshold * std::sqrt(ss * yy); }
 
 // How close to a bound counts as at it (Bertsekas' epsilon): at most 1e-3, and less near the minimiser.
@@ -42,8 +47,7 @@ struct Evaluation {
 // Sufficient decrease; or, where f no longer resolves the difference, a slope that is (approximate Wolfe, Hager & Zhang 2005).
 template <class T>
 ADVKIT_HD inline bool acceptable(double f, const Evaluation& e) {
-  constexpr double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
-  const double noise = 10 * eps * std::fmax(1.0, std::fabs(f));
+  const double noise = 10 * static_cast<double>(epsilon<T>) * std::fmax(1.0, std::fabs(f));
   const bool falls = e.f <= f + armijo * e.gs;
   const bool flat = std::fabs(e.f - f) <= noise && std::fabs(e.gs_trial) <= wolfe * std::fabs(e.gs);
   return falls || flat;
