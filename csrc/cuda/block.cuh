@@ -150,24 +150,24 @@ __device__ inline Totals<T, Sums> sweep_registers(int n, const Read& read, const
 ADVKIT_HD constexpr int power_of_two(int sums) { return sums <= 1 ? 1 : 2 * power_of_two((sums + 1) / 2); }
 
 // The totals over a warp of P sums, a power of two: lane l returns that of v[l / (32 / P)]. In each of the first steps a lane
-// gives away half of its sums and takes the other half of its partner's: P + log2(32 / P) shuffles in place of 5 P.
-template <int P>
-__device__ inline double warp_totals(double (&v)[P]) {
-  const int lane = threadIdx.x % 32;
-  int offset = 16;
+// gives away half of its sums and takes the other half of its partner's: P - 1 + log2(32 / P) shuffles in place of 5 P.
+template <int P, int Offset = 16>
+__device__ inline double warp_totals(const double (&v)[P]) {
+  if constexpr (P > 1) {
+    const bool upper = (threadIdx.x & Offset) != 0;
+    double half[P / 2];
 #pragma unroll
-  for (int half = P / 2; half > 0; half /= 2, offset /= 2) {
-    const bool upper = (lane & offset) != 0;
-#pragma unroll
-    for (int k = 0; k < half; ++k) {
-      const double keep = upper ? v[k + half] : v[k], give = upper ? v[k] : v[k + half];
-      v[k] = keep + __shfl_xor_sync(every_lane, give, offset);
+    for (int k = 0; k < P / 2; ++k) {
+      const double keep = upper ? v[k + P / 2] : v[k], give = upper ? v[k] : v[k + P / 2];
+      half[k] = keep + __shfl_xor_sync(every_lane, give, Offset);
     }
-  }
-  double total = v[0];
+    return warp_totals<P / 2, Offset / 2>(half);
+  } else {
+    double total = v[0];
 #pragma unroll
-  for (; offset > 0; offset /= 2) total += __shfl_xor_sync(every_lane, total, offset);
-  return total;
+    for (int offset = Offset; offset > 0; offset /= 2) total += __shfl_xor_sync(every_lane, total, offset);
+    return total;
+  }
 }
 
 template <class T>

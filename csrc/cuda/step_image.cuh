@@ -14,7 +14,7 @@ class StepImage {
     Bounds<T> box;
   };
 
-  __device__ StepImage(const StepParams<T, H>& p, int64_t row) : p_(p), row_(row), slot_(p.slot[row]) {}
+  __device__ StepImage(const StepParams<T, H>& p, int64_t row) : p_(p), row_(row), slot_(static_cast<int>(p.slot[row])) {}
 
   // Whether the row names a slot that is still running.
   __device__ static bool running(const StepParams<T, H>& p, int64_t row) {
@@ -25,7 +25,7 @@ class StepImage {
 
   // Pointers are put together where a sweep begins: kept from one sweep to the next they would cost the two-loop recursion
   // its registers.
-  __device__ T* vector(int which) const { return p_.vectors + (slot_ * column::vectors + which) * p_.ld; }
+  __device__ T* vector(int which) const { return p_.vectors + (int64_t{slot_} * column::vectors + which) * p_.ld; }
   __device__ T* trial() const { return p_.trial + slot_ * p_.trial_row; }
   __device__ const T* x0() const { return p_.norm == Norm::none ? trial() : p_.x0 + slot_ * p_.x0_row; }
   __device__ const T* g_loss() const { return p_.g_loss + row_ * p_.g_loss_row; }
@@ -44,7 +44,7 @@ class StepImage {
       Bounds<T> box;
     };
     const Norm norm = p_.norm;
-    const bool start = p_.counters[slot_ * column::counters + column::phase] == static_cast<int>(Phase::start);
+    const bool start = p_.counters[int64_t{slot_} * column::counters + column::phase] == static_cast<int>(Phase::start);
     const T weight =
         static_cast<T>(loss_weight(scalar(column::mu), scalar(column::rho), static_cast<double>(p_.loss[row_])));
     const PenaltyFactors<T> factors = penalty_factors(norm, scalar(column::c), r_sum, g_sum, weight);
@@ -128,7 +128,7 @@ class StepImage {
     const T *point = c.best ? vector(column::best) : trial(), *point_g = vector(c.best ? column::best_g : column::trial_g);
     const T *x0 = this->x0(), *g_loss = this->g_loss();
     T *x = vector(column::x), *g = vector(column::g);
-    H* s = p_.history + (slot_ * p_.m + c.place) * 2 * p_.ld;
+    H* s = p_.history + (int64_t{slot_} * p_.m + c.place) * 2 * p_.ld;
     H* y = s + p_.ld;
     sweep<T, 0>(
         span,
@@ -197,11 +197,12 @@ class StepImage {
   };
 
  private:
-  __device__ double scalar(int which) const { return p_.scalars[slot_ * column::scalars + which]; }
+  __device__ double scalar(int which) const { return p_.scalars[int64_t{slot_} * column::scalars + which]; }
   __device__ RowBox<T> box() const { return RowBox<T>(p_.box, slot_); }
 
   const StepParams<T, H>& p_;
-  const int64_t row_, slot_;
+  const int64_t row_;
+  const int slot_;
 };
 
 }  // namespace
