@@ -1,5 +1,4 @@
 #include "class_loss.cuh"
-
 #include "kernels.cuh"
 
 using P = advkit::Call<advkit::ClassLossParams<ADVKIT_VALUE>>;

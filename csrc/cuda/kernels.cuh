@@ -21,10 +21,10 @@ struct Entered {
 #define ADVKIT_QUOTE(a) ADVKIT_QUOTE_(a)
 
 // Begins the kernel advkit_OP_TYPESPART, on the parameters P by value as `call`. A plain name: plans and PTX can use it.
-#define ADVKIT_KERNEL(OP, PART, P, THREADS)                                                                      \
-  extern "C" __global__ void ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call);                \
-  namespace {                                                                                                    \
-  const advkit::Entered entered##PART(ADVKIT_QUOTE(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)),                         \
-                                      reinterpret_cast<const void*>(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)));       \
-  }                                                                                                              \
+#define ADVKIT_KERNEL(OP, PART, P, THREADS)                                                                \
+  extern "C" __global__ void ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call);          \
+  namespace {                                                                                              \
+  const advkit::Entered entered##PART(ADVKIT_QUOTE(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)),                   \
+                                      reinterpret_cast<const void*>(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART))); \
+  }                                                                                                        \
   extern "C" __global__ void __launch_bounds__(THREADS) ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call)

@@ -1,6 +1,5 @@
-#include "lbfgs_step.cuh"
-
 #include "kernels.cuh"
+#include "lbfgs_step.cuh"
 
 using T = ADVKIT_VALUE;
 using H = ADVKIT_PAIR;

@@ -1,6 +1,5 @@
-#include "lbfgs_step_split.cuh"
-
 #include "kernels.cuh"
+#include "lbfgs_step_split.cuh"
 
 using T = ADVKIT_VALUE;
 using H = ADVKIT_PAIR;

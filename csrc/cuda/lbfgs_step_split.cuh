@@ -81,8 +81,7 @@ class StepTiles {
     put_partial(call_, 0, block_.template reduce<true>(t));  // whose barrier lets the block see its pair and its free set
     if (!c.quasi) return;
     const GramSpace space(call_);
-    gram_tile(
-        tile_of(call_), image.vector(column::g), image.pairs(c), free, space.parts + blockIdx.y * space.entries);
+    gram_tile(tile_of(call_), image.vector(column::g), image.pairs(c), free, space.parts + blockIdx.y * space.entries);
   }
 
   __device__ void solve() {

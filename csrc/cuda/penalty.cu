@@ -1,6 +1,5 @@
-#include "penalty.cuh"
-
 #include "kernels.cuh"
+#include "penalty.cuh"
 
 using P = advkit::Call<advkit::PenaltyParams<ADVKIT_VALUE>>;
 

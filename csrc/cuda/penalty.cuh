@@ -28,8 +28,7 @@ __device__ inline PenaltyFactors<T> penalty_factors(Norm norm, double c, double 
   PenaltyFactors<T> out{static_cast<T>(c), T(0), false};
   if (norm != Norm::l2) return out;
   out.kink = r_sum == 0;
-  const double scale =
-      out.kink ? shrunk_to(std::fabs(static_cast<double>(weight)) * std::sqrt(g_sum), c) : c / std::sqrt(r_sum);
+  const double scale = out.kink ? shrunk_to(std::fabs(static_cast<double>(weight)) * std::sqrt(g_sum), c) : c / std::sqrt(r_sum);
   out.scale = static_cast<T>(scale);
   return out;
 }

@@ -65,7 +65,8 @@ inline void cut(Plan& plan, int64_t n) {
 
 inline void check_pairs(int64_t m) {
   if (m > most_pairs) {
-    throw std::invalid_argument("at most " + std::to_string(most_pairs) + " pairs fit on a GPU, got room for " + std::to_string(m));
+    throw std::invalid_argument("at most " + std::to_string(most_pairs) + " pairs fit on a GPU, got room for " +
+                                std::to_string(m));
   }
 }
 
@@ -112,7 +113,8 @@ inline Plan plan_penalty(int64_t rows, int64_t n, Norm norm, const Types& types)
 inline Plan plan_class_loss(int64_t rows, const Types& types) {
   Plan plan;
   if (rows == 0) return plan;
-  Sequence run(plan, std::string("advkit_class_loss_") + types.name, (rows + class_loss_rows_of_block - 1) / class_loss_rows_of_block);
+  Sequence run(
+      plan, std::string("advkit_class_loss_") + types.name, (rows + class_loss_rows_of_block - 1) / class_loss_rows_of_block);
   run.each_row("", 32 * class_loss_rows_of_block);
   return plan;
 }

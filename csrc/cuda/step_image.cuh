@@ -45,8 +45,7 @@ class StepImage {
     };
     const Norm norm = p_.norm;
     const bool start = p_.counters[int64_t{slot_} * column::counters + column::phase] == static_cast<int>(Phase::start);
-    const T weight =
-        static_cast<T>(loss_weight(scalar(column::mu), scalar(column::rho), static_cast<double>(p_.loss[row_])));
+    const T weight = static_cast<T>(loss_weight(scalar(column::mu), scalar(column::rho), static_cast<double>(p_.loss[row_])));
     const PenaltyFactors<T> factors = penalty_factors(norm, scalar(column::c), r_sum, g_sum, weight);
     const T *x = vector(column::x), *g = vector(column::g), *xt = trial(), *x0 = this->x0(), *g_loss = this->g_loss();
     T* trial_g = vector(column::trial_g);
@@ -133,12 +132,8 @@ class StepImage {
     sweep<T, 0>(
         span,
         [&](int64_t i) {
-          return Values{point[i],
-                        point_g[i],
-                        keep ? x[i] : T(0),
-                        keep ? g[i] : T(0),
-                        again ? x0[i] : T(0),
-                        again ? g_loss[i] : T(0)};
+          return Values{
+              point[i], point_g[i], keep ? x[i] : T(0), keep ? g[i] : T(0), again ? x0[i] : T(0), again ? g_loss[i] : T(0)};
         },
         [&](int64_t i, const Values& v, auto&) {
           if (keep) {

@@ -1,0 +1,64 @@
+"""The compiled module of CUDA kernels, and what each call of one needs besides its tensors."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advkit.ops._check import row_stride
+
+__all__ = ["bound_at", "cuda", "run", "shared_memory", "suffix", "workspace"]
+
+SUFFIXES = {
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
+}
+
+
+@cache
+def cuda() -> ModuleType:
+    """Return the compiled module, or raise an error that says how to get it."""
+    try:
+        from advkit import _cuda
+    except ImportError as error:
+        raise RuntimeError(
+            f"the compiled module advkit._cuda cannot be imported ({error}); with nvcc of CUDA "
+            "12.8 or newer on PATH, install advkit with `pip install . "
+            "--config-settings=cmake.define.ADVKIT_CUDA=ON`"
+        ) from None
+    return _cuda
+
+
+@cache
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a block on this device may have."""
+    return int(cuda().shared_memory(device.index))
+
+
+def suffix(values: Tensor, pairs: Tensor | None = None) -> str:
+    """Name the types of an op as its functions do: of the values, and of the pairs if another."""
+    name = SUFFIXES[values.dtype]
+    return (
+        name if pairs is None or pairs.dtype == values.dtype else f"{name}_{SUFFIXES[pairs.dtype]}"
+    )
+
+
+def bound_at(bound: Tensor) -> Any:
+    """Describe a bound of shape (1 or B, 1 or n) to the compiled module."""
+    return cuda().BoundAt(bound.data_ptr(), row_stride(bound), bound.shape[1] > 1)
+
+
+def workspace(like: Tensor, size: int) -> Tensor:
+    """Allocate `size` bytes where `like` is."""
+    return torch.empty(size, dtype=torch.uint8, device=like.device)
+
+
+def run(prepared: Any, device: torch.device) -> None:
+    """Launch a prepared op on the current stream of a device."""
+    prepared.run(device.index, torch.cuda.current_stream(device).cuda_stream)

@@ -1,0 +1,95 @@
+"""Run the CUDA kernels of `advkit.ops` on CPU tensors: the plan's launches, by the PTX interpreter.
+
+The sources are those of the module, compiled to PTX with the same definitions as in
+``csrc/cuda/build.cmake``. Whatever is touched outside of the tensors given is a fault, and so is a
+race in shared memory.
+"""
+
+import re
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import torch
+from ptx import Memory, Module
+from ptx.compile import nvcc
+
+from advkit.ops.class_loss import kernel_cuda as class_loss
+from advkit.ops.lbfgs_step import kernel_cuda as lbfgs_step
+from advkit.ops.penalty import kernel_cuda as penalty
+from advkit.ops.two_loop import kernel_cuda as two_loop
+
+SOURCES = Path(__file__).parents[1] / "csrc"
+TYPES = {
+    "f32": ("float", "float", 16),
+    "f64": ("double", "double", 8),
+    "f32_f16": ("float", "__half", 16),
+    "f32_bf16": ("float", "__nv_bfloat16", 16),
+    "f16": ("__half", "__half", 8),
+    "bf16": ("__nv_bfloat16", "__nv_bfloat16", 8),
+}
+KERNEL = re.compile(r"advkit_(penalty|class_loss|two_loop|lbfgs_step)_((?:f|bf)\d\d(?:_b?f16)?)(.*)")
+SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_120": 99 * 1024}
+
+
+@cache
+def module(source, types, arch):
+    value, pair, most = TYPES[types]
+    definitions = {"TYPES": types, "VALUE": value, "PAIR": pair, "MOST_VALUES": most}
+    flags = [f"-DADVKIT_{name}={value}" for name, value in definitions.items()]
+    folders = [f"-I{SOURCES / 'cuda'}", f"-I{SOURCES / 'include'}"]
+    return Module(nvcc(f'#include "{source}.cu"\n', arch, *flags, *folders))
+
+
+def kernel(name, arch):
+    op, types, part = KERNEL.fullmatch(name).groups()
+    split = op == "lbfgs_step" and not part.startswith("_x")
+    return module(f"{op}_split" if split else op, types, arch).kernels[name]
+
+
+@contextmanager
+def interpreted(arch="sm_90", shared_memory=None, **how):
+    """Let `kernel_cuda` of every op run here; yields the list of launches, with their counts.
+
+    Parameters
+    ----------
+    arch : str
+        What to compile for.
+    shared_memory : int, optional
+        Bytes that a block may have; by default those of `arch`.
+    how
+        Handed to the interpreter: schedule, seed.
+    """
+    launched, memories = [], {}
+    limit = SHARED_MEMORY[arch] if shared_memory is None else shared_memory
+
+    def remember(prepare):
+        def call(*args):
+            memory = Memory()
+            for each in args:
+                parts = vars(each).values() if hasattr(each, "__dataclass_fields__") else [each]
+                for tensor in parts:
+                    if isinstance(tensor, torch.Tensor) and tensor.numel():
+                        memory.add(tensor)
+            prepared = prepare(*args)
+            memories[id(prepared)] = memory
+            return prepared
+
+        return call
+
+    def run(prepared, device):
+        memory = memories.pop(id(prepared))
+        for name, grid, threads, shared in prepared.launches:
+            counts = kernel(name, arch).launch(
+                grid, threads, prepared.call, memory=memory, shared=shared, races=True, **how
+            )
+            launched.append((name, counts))
+
+    with ExitStack() as stack:
+        for op in (penalty, class_loss, two_loop, lbfgs_step):
+            stack.enter_context(mock.patch.object(op, "run", run))
+            stack.enter_context(mock.patch.object(op, "prepare", remember(op.prepare)))
+        for op in (two_loop, lbfgs_step):
+            stack.enter_context(mock.patch.object(op, "shared_memory", lambda device: limit))
+        yield launched
