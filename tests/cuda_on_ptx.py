@@ -29,7 +29,9 @@ TYPES = {
     "f16": ("__half", "__half", 8),
     "bf16": ("__nv_bfloat16", "__nv_bfloat16", 8),
 }
-KERNEL = re.compile(r"advkit_(penalty|class_loss|two_loop|lbfgs_step)_((?:f|bf)\d\d(?:_b?f16)?)(.*)")
+KERNEL = re.compile(
+    r"advkit_(penalty|class_loss|two_loop|lbfgs_step)_((?:f|bf)\d\d(?:_b?f16)?)(.*)"
+)
 SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_120": 99 * 1024}
 
 
@@ -91,5 +93,5 @@ def interpreted(arch="sm_90", shared_memory=None, **how):
             stack.enter_context(mock.patch.object(op, "run", run))
             stack.enter_context(mock.patch.object(op, "prepare", remember(op.prepare)))
         for op in (two_loop, lbfgs_step):
-            stack.enter_context(mock.patch.object(op, "shared_memory", lambda device: limit))
+            stack.enter_context(mock.patch.object(op, "shared_memory", return_value=limit))
         yield launched
