@@ -117,11 +117,13 @@ __device__ inline Totals<T, Sums> sweep(Span span, const Read& read, const Work&
   return total;
 }
 
-// How far apart the values of a thread are. From 16 values on the block's size is fixed, so that the distances are constants
-// in the loads, not registers.
-template <int X>
+// Whether a thread's X values leave registers for more than q. Else the block's size is fixed, so that the distances between a
+// thread's values are constants in the loads, and no registers either.
+template <class T, int X>
+constexpr bool roomy = X * sizeof(T) <= 32;
+template <class T, int X>
 __device__ inline int step() {
-  return X < 16 ? static_cast<int>(blockDim.x) : most_threads;
+  return roomy<T, X> ? static_cast<int>(blockDim.x) : most_threads;
 }
 
 // The same where each thread keeps X values in registers: work(x, i, values, acc) is on the thread's value x.
@@ -136,11 +138,11 @@ __device__ inline Totals<T, Sums> sweep_registers(int n, const Read& read, const
     Run<T, Sums> acc;
 #pragma unroll
     for (int k = 0; k < length; ++k) {
-      if (i0 + (x0 + k) * step<X>() < n) in[k] = read(x0 + k, i0 + (x0 + k) * step<X>());
+      if (i0 + (x0 + k) * step<T, X>() < n) in[k] = read(x0 + k, i0 + (x0 + k) * step<T, X>());
     }
 #pragma unroll
     for (int k = 0; k < length; ++k) {
-      if (i0 + (x0 + k) * step<X>() < n) work(x0 + k, i0 + (x0 + k) * step<X>(), in[k], acc);
+      if (i0 + (x0 + k) * step<T, X>() < n) work(x0 + k, i0 + (x0 + k) * step<T, X>(), in[k], acc);
     }
     add(total, acc);
   }

@@ -5,6 +5,8 @@
 //   gram_tile     the tile's part of the Gram matrix of [g, s_1, s_2, ..., y_1, y_2, ...], newest first, lower triangle
 //   gram_solve    the sum over the tiles; the recursion; per pair the factors of y and s
 //   Combination   ((g - sum a_k y_k) gamma + sum b_k s_k)_i
+//
+// The op is three launches.
 #pragma once
 
 #include "two_loop.cuh"

@@ -11,6 +11,8 @@
 //   aim          the direction and the trial point
 //   judge        whether they descend; every image
 //   aim, judge   again, by the steepest descent, where they did not
+//
+// That is ten launches, eleven for L2; the host reads nothing between them.
 #pragma once
 
 #include "gram.cuh"

@@ -113,7 +113,7 @@ class TwoLoop {
  private:
   static constexpr int length = X < run ? X : run;
   // Whether registers can hold the values of two pairs; else every sweep reads what it needs.
-  static constexpr bool held = X * sizeof(T) <= 32;
+  static constexpr bool held = roomy<T, X>;
 
   struct Source {
     const H *s, *y;
@@ -133,7 +133,7 @@ class TwoLoop {
     return {s, s + n_};
   }
 
-  __device__ int at(int x) const { return static_cast<int>(threadIdx.x) + x * step<X>(); }
+  __device__ int at(int x) const { return static_cast<int>(threadIdx.x) + x * step<T, X>(); }
   __device__ bool is_free(int x) const { return (free_ >> x & 1u) != 0; }
 
   // Values that are not free read as 0: whatever they hold, they are not looked at.
