@@ -22,9 +22,10 @@ __device__ inline int64_t gram_entry(int64_t row, int64_t column) {
   return (r * (r + 1) / 2 + c) * gram_block + row % gram_side * gram_side + column % gram_side;
 }
 
-// Four neighbouring vectors of the list.
+// Four neighbouring vectors of the list. Behind its end comes the newest s again: entries that nobody reads.
 template <class T, class H>
 struct GramSide {
+  static constexpr bool alike = sizeof(T) == sizeof(H);
   const T* g;  // in place of the first, or null
   const H* v[gram_side];
 
@@ -32,15 +33,16 @@ struct GramSide {
 #pragma unroll
     for (int k = 0; k < gram_side; ++k) {
       const int at = side * gram_side + k - 1;  // among the s, then the y
-      v[k] = nullptr;
-      if (0 <= at && at < pairs.count) v[k] = pairs.S + pairs.from_newest(at) * pairs.S_pair;
-      if (pairs.count <= at && at < 2 * pairs.count) v[k] = pairs.Y + pairs.from_newest(at - pairs.count) * pairs.Y_pair;
+      const bool s = at < pairs.count || at >= 2 * pairs.count;
+      const int64_t j = pairs.from_newest(at < 0 || at >= 2 * pairs.count ? 0 : s ? at : at - pairs.count);
+      v[k] = s ? pairs.S + j * pairs.S_pair : pairs.Y + j * pairs.Y_pair;
     }
+    if constexpr (alike) v[0] = g != nullptr ? g : v[0];
   }
   __device__ void read(int64_t i, bool free, T (&out)[gram_side]) const {
 #pragma unroll
-    for (int k = 0; k < gram_side; ++k) out[k] = free && v[k] != nullptr ? T(widen(v[k][i])) : T(0);
-    if (g != nullptr && free) out[0] = g[i];
+    for (int k = 0; k < gram_side; ++k) out[k] = free ? T(widen(v[k][i])) : T(0);
+    if (!alike && g != nullptr && free) out[0] = g[i];
   }
 };
 
@@ -48,7 +50,7 @@ struct GramSide {
 template <class T, class H>
 __device__ inline void gram_tile(Span span, const T* g, const Pairs<H>& pairs, const bool* free, double* out) {
   const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
-  const int blocks = static_cast<int>(gram_blocks(2 * pairs.count + 1));
+  const int blocks = pairs.count == 0 ? 0 : static_cast<int>(gram_blocks(2 * pairs.count + 1));
   for (int b = threadIdx.x / 32; b < blocks; b += warps) {
     int row = 0;
     while ((row + 1) * (row + 2) / 2 <= b) ++row;
@@ -102,7 +104,7 @@ __device__ inline bool gram_solve(const GramSpace& space, int count, int m, int 
   const auto s = [](int k) { return 1 + k; };
   const auto y = [count](int k) { return 1 + count + k; };
 
-  for (int64_t e = threadIdx.x; e < gram_blocks(2 * count + 1) * gram_block; e += blockDim.x) {
+  for (int64_t e = threadIdx.x; count > 0 && e < gram_blocks(2 * count + 1) * gram_block; e += blockDim.x) {
     double sum = 0;
     for (int tile = 0; tile < tiles; ++tile) sum += space.parts[tile * space.entries + e];
     space.total[e] = sum;
@@ -163,12 +165,15 @@ struct Combination {
   // A pair that was not used may hold anything, and is not looked at.
   __device__ T at(int64_t i, T g) const {
     T q = g;
+    int j = pairs.head;
     for (int k = 0; k < pairs.count; ++k) {
-      if (a[k] != 0) q -= static_cast<T>(a[k]) * widen((pairs.Y + pairs.from_newest(k) * pairs.Y_pair)[i]);
+      j = j == 0 ? pairs.m - 1 : j - 1;
+      if (a[k] != 0) q -= static_cast<T>(a[k]) * widen(pairs.Y[j * pairs.Y_pair + i]);
     }
     q *= scale;
     for (int k = pairs.count - 1; k >= 0; --k) {
-      if (b[k] != 0) q += static_cast<T>(b[k]) * widen((pairs.S + pairs.from_newest(k) * pairs.S_pair)[i]);
+      if (b[k] != 0) q += static_cast<T>(b[k]) * widen(pairs.S[j * pairs.S_pair + i]);
+      j = j == pairs.m - 1 ? 0 : j + 1;
     }
     return q;
   }

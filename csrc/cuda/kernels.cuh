@@ -27,4 +27,4 @@ struct Entered {
   const advkit::Entered entered##PART(ADVKIT_QUOTE(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)),                   \
                                       reinterpret_cast<const void*>(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART))); \
   }                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(THREADS) ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call)
+  extern "C" __global__ void __launch_bounds__(THREADS, 1) ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call)
