@@ -3,4 +3,4 @@
 
 using P = advkit::Call<advkit::ClassLossParams<ADVKIT_VALUE>>;
 
-ADVKIT_KERNEL(class_loss, , P, 32 * advkit::class_loss_warps) { advkit::class_loss_rows(call); }
+ADVKIT_KERNEL(class_loss, , P, 32 * advkit::class_loss_warps, 1) { advkit::class_loss_rows(call); }

@@ -20,11 +20,13 @@ struct Entered {
 #define ADVKIT_QUOTE_(a) #a
 #define ADVKIT_QUOTE(a) ADVKIT_QUOTE_(a)
 
-// Begins the kernel advkit_OP_TYPESPART, on the parameters P by value as `call`. A plain name: plans and PTX can use it.
-#define ADVKIT_KERNEL(OP, PART, P, THREADS)                                                                \
+// Begins the kernel advkit_OP_TYPESPART, on the parameters P by value as `call`, of at most THREADS threads, of which BLOCKS
+// blocks share a multiprocessor's registers. A plain name: plans and PTX can use it.
+#define ADVKIT_KERNEL(OP, PART, P, THREADS, BLOCKS)                                                        \
   extern "C" __global__ void ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call);          \
   namespace {                                                                                              \
   const advkit::Entered entered##PART(ADVKIT_QUOTE(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)),                   \
                                       reinterpret_cast<const void*>(ADVKIT_JOIN(OP, ADVKIT_TYPES, PART))); \
   }                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(THREADS, 1) ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call)
+  extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                            \
+      ADVKIT_JOIN(OP, ADVKIT_TYPES, PART)(const __grid_constant__ P call)

@@ -5,8 +5,8 @@ using T = ADVKIT_VALUE;
 using H = ADVKIT_PAIR;
 using P = advkit::Call<advkit::StepParams<T, H>>;
 
-ADVKIT_KERNEL(lbfgs_step, _x4, P, 256) { advkit::lbfgs_step_block<T, H, 4>(call); }
-ADVKIT_KERNEL(lbfgs_step, _x8, P, 512) { advkit::lbfgs_step_block<T, H, 8>(call); }
+ADVKIT_KERNEL(lbfgs_step, _x4, P, 256, 2) { advkit::lbfgs_step_block<T, H, 4>(call); }
+ADVKIT_KERNEL(lbfgs_step, _x8, P, 512, 1) { advkit::lbfgs_step_block<T, H, 8>(call); }
 #if ADVKIT_MOST_VALUES >= 16
-ADVKIT_KERNEL(lbfgs_step, _x16, P, 512) { advkit::lbfgs_step_block<T, H, 16>(call); }
+ADVKIT_KERNEL(lbfgs_step, _x16, P, 512, 1) { advkit::lbfgs_step_block<T, H, 16>(call); }
 #endif

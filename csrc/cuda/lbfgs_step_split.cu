@@ -6,10 +6,10 @@ using H = ADVKIT_PAIR;
 using P = advkit::Call<advkit::StepParams<T, H>>;
 
 // What the class StepTiles does in each kernel; its blocks meet in shared memory.
-#define ADVKIT_STEP(PART, THREADS, MEMBER)              \
-  ADVKIT_KERNEL(lbfgs_step, PART, P, advkit::THREADS) { \
-    __shared__ advkit::StepMeeting<T> meeting;          \
-    advkit::StepTiles<T, H>(call, meeting).MEMBER;      \
+#define ADVKIT_STEP(PART, THREADS, MEMBER)                 \
+  ADVKIT_KERNEL(lbfgs_step, PART, P, advkit::THREADS, 1) { \
+    __shared__ advkit::StepMeeting<T> meeting;             \
+    advkit::StepTiles<T, H>(call, meeting).MEMBER;         \
   }
 
 ADVKIT_STEP(_norms, tile_threads, norms())
