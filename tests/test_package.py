@@ -36,7 +36,7 @@ def python(code, *flags):
 def test_the_compiled_module_is_loaded():
     if not NATIVE and os.environ.get("ADVKIT_REQUIRE_NATIVE") != "1":
         pytest.skip("no compiled module, and ADVKIT_REQUIRE_NATIVE is not 1")
-    assert ops.available_backends() == ("cpu", "reference")
+    assert ops.available_backends() == ("cpu", "triton", "reference")
 
 
 def test_import_warns_of_nothing_and_starts_nothing():

@@ -1,4 +1,4 @@
-"""Run the Triton kernels of `advkit.ops` on CPU tensors: compiled ahead of time, by the PTX interpreter.
+"""Run the Triton kernels of `advkit.ops` on CPU tensors, compiled, by the PTX interpreter.
 
 The tests' own process runs Triton's interpreter, so that another one compiles.
 """
@@ -54,7 +54,7 @@ def _compiled(compile_, module, name, signature, constexprs, target, aligned, op
 
 
 def described(kernel, args, given):
-    """Return what a call makes Triton compile: signature, constexprs, aligned arguments, options."""
+    """Return what a call makes Triton compile: signature, constexprs, what is aligned, options."""
     constexprs = {key: value for key, value in given.items() if key not in OPTIONS}
     names = [name for name in kernel.arg_names if name not in constexprs]
     signature, aligned = {}, []

@@ -217,7 +217,7 @@ def _backend(wanted: str, device: torch.device) -> str:
     """Return the backend that will do the work, or raise where the wanted one cannot."""
     try:
         with use_backend(None if wanted == "auto" else wanted):
-            return choose(torch.empty(0, device=device))
+            return choose(torch.empty(1, 0, device=device))
     except RuntimeError as error:
         raise CommandError(f"--{error}") from error
 

@@ -1,7 +1,7 @@
 """Which backend serves a call.
 
-``cpu`` is the compiled module, ``triton`` and ``cuda`` are for GPUs, ``reference`` is plain PyTorch.
-The automatic choice, by the device of the tensors:
+``cpu`` is the compiled module, ``triton`` and ``cuda`` are for GPUs, ``reference`` is plain
+PyTorch. The automatic choice, by the device of the tensors:
 
 - a CPU: ``cpu``;
 - an NVIDIA or AMD GPU: ``triton``, or ``cuda`` where Triton is not installed, or for rows of more
@@ -31,6 +31,7 @@ __all__ = ["BACKENDS", "available_backends", "choose", "kernels", "native", "use
 
 BACKENDS = ("cpu", "triton", "cuda", "reference")
 DTYPES = (torch.float32, torch.float64)
+CANDIDATES = {"cpu": ("cpu",), "cuda": ("triton", "cuda")}  # by device, which AMD's is, too: cuda
 TRITON_ROW = 32_768  # bytes of a row that one program holds in registers
 OLDEST_TRITON = (3, 3)  # with tuples of blocks
 
@@ -108,8 +109,11 @@ def _why_no_cuda() -> str:
 
 def _why_not(backend: str) -> str:
     """Say why a backend cannot be used on this machine, or nothing."""
-    reasons = {"cpu": lambda: _load()[1], "triton": _why_no_triton, "cuda": _why_no_cuda}
-    return reasons[backend]() if backend in reasons else ""
+    if backend == "cpu":
+        return _load()[1]
+    if backend == "triton":
+        return _why_no_triton()
+    return _why_no_cuda() if backend == "cuda" else ""
 
 
 def available_backends() -> tuple[str, ...]:
@@ -187,7 +191,7 @@ def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = (), whole: bool
         if forced == "triton" and too_long:
             raise RuntimeError(_TOO_LONG)
         return forced
-    candidates = {"cpu": ("cpu",), "cuda": ("triton", "cuda")}.get(device, ())
+    candidates = CANDIDATES.get(device, ())
     if tensor.dtype not in (DTYPES if device == "cpu" else DTYPES + also):
         return "reference"
     reasons = []

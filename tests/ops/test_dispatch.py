@@ -25,10 +25,11 @@ def served(monkeypatch):
     """Return the list of backends that served, in order."""
     calls = []
     for backend, module in (
-        ("cpu", ops.penalty.__globals__["kernel_native"]),
+        ("cpu", _dispatch.kernels("penalty", "cpu")),
+        ("triton", _dispatch.kernels("penalty", "triton")),
         ("reference", ops.penalty.__globals__["reference"]),
     ):
-        name = "penalty_out" if backend == "cpu" else "penalty"
+        name = "penalty" if backend == "reference" else "penalty_out"
         run = getattr(module, name)
 
         def record(*args, _run=run, _backend=backend):
@@ -67,16 +68,18 @@ def test_use_backend_nests_and_restores(served):
             penalty()
             with use_backend(None):  # changes nothing
                 penalty()
+        with use_backend("triton"):
+            penalty()
         penalty()
     penalty()
-    assert served == ["reference", "cpu", "cpu", "reference", "cpu"]
+    assert served == ["reference", "cpu", "cpu", "triton", "reference", "cpu"]
 
 
 def test_use_backend_restores_after_an_error(served):
     with pytest.raises(ZeroDivisionError), use_backend("reference"):
         raise ZeroDivisionError
     penalty()
-    assert served == [available_backends()[0]]
+    assert served == ["cpu" if "cpu" in available_backends() else "reference"]
 
 
 @needs_native
@@ -91,8 +94,8 @@ def test_use_backend_holds_for_its_own_thread(served):
 
 def test_unknown_backend():
     with (
-        pytest.raises(ValueError, match=r"backend must be one of cpu, reference or None.*'cuda'"),
-        use_backend("cuda"),
+        pytest.raises(ValueError, match=r"backend must be one of cpu, triton, .* or None.*'metal'"),
+        use_backend("metal"),
     ):
         pass
 
@@ -114,9 +117,68 @@ def test_forced_cpu_refuses_other_devices():
         ops.penalty_out(x, x, x, c, **out)
 
 
+def test_forced_triton_refuses_rows_that_it_cannot_hold():
+    x = torch.zeros(1, 10_000)
+    with use_backend("triton"), pytest.raises(RuntimeError, match="rows of up to 32768 bytes"):
+        ops.penalty(x, x, x, torch.ones(1))
+
+
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
+def test_a_backend_for_gpus_says_why_it_cannot_serve(backend, monkeypatch):
+    """Without a GPU, and without its package."""
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    module = {"triton": "triton", "cuda": "advkit._cuda"}[backend]
+    ask = {"triton": _dispatch._why_no_triton, "cuda": _dispatch._why_no_cuda}[backend]
+    try:
+        ask.cache_clear()
+        with pytest.raises(RuntimeError, match=f"{backend}' is not available: "):
+            use_backend(backend).__enter__()
+        monkeypatch.setitem(sys.modules, module, None)
+        ask.cache_clear()
+        with pytest.raises(RuntimeError, match=r"cannot be imported .* `pip install "):
+            use_backend(backend).__enter__()
+    finally:
+        monkeypatch.undo()
+        ask.cache_clear()
+
+
+class OnGPU:
+    """As much of a tensor on a GPU as the choice looks at."""
+
+    device = torch.device("cuda", 0)
+    dtype = torch.float32
+
+    def __init__(self, n):
+        self.shape = 1, n
+
+    def element_size(self):
+        return 4
+
+
+@pytest.mark.parametrize(
+    ("there", "n", "wanted"),
+    [
+        (("triton", "cuda"), 784, "triton"),
+        (("triton", "cuda"), 150_528, "cuda"),
+        (("cuda",), 784, "cuda"),
+        (("triton",), 150_528, "reference"),
+        ((), 784, "reference"),
+    ],
+)
+def test_automatic_choice_on_a_gpu(there, n, wanted, monkeypatch):
+    monkeypatch.setattr(_dispatch, "_why_not", lambda name: "" if name in there else "not here")
+    _dispatch._say_once.cache_clear()
+    if wanted == "reference":
+        with pytest.warns(RuntimeWarning, match="slow reference backend: .*not here"):
+            assert _dispatch.choose(OnGPU(n)) == wanted
+    else:
+        assert _dispatch.choose(OnGPU(n)) == wanted
+
+
 @pytest.mark.usefixtures("without_native")
 def test_missing_backend_that_was_asked_for():
-    assert available_backends() == ("reference",)
+    assert available_backends() == ("triton", "reference")
     with pytest.raises(RuntimeError, match=r"backend 'cpu' is not available.*advkit\._native"):
         use_backend("cpu").__enter__()
 

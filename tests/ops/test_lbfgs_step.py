@@ -1,7 +1,7 @@
 """lbfgs_step: the fused kernels against the reference, and both against what is promised.
 
-The reference is composed of the references of the other ops; rounds.py has what both are driven with.
-What is said of slots whose loss is a constraint is in test_lbfgs_step_constraint.py.
+The reference is composed of the references of the other ops; rounds.py has what drives both. What
+is said of slots whose loss is a constraint is in test_lbfgs_step_constraint.py.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The Triton kernels as compiled: PTX ahead of time, run by the PTX interpreter, against the reference."""
+"""The Triton kernels, compiled and run by the PTX interpreter, against the reference."""
 
 import pytest
 import torch
@@ -16,7 +16,12 @@ pytestmark = pytest.mark.slow
 penalty, class_loss, two_loop, lbfgs_step = (
     _dispatch.kernels(op, "triton") for op in ("penalty", "class_loss", "two_loop", "lbfgs_step")
 )
-SHAPES = [(1, 1), (63, 3), (129, 5), (784, 10), (1000, 3), (3072, 3), (8192, 3)]
+# Of each norm one with constraints in every second slot.
+MIXED_RUNS = [
+    next(k for k, run in enumerate(RUNS) if run[0] == norm and len(run) > 5 and run[2] == "never")
+    for norm in NORMS
+]
+SHAPES = [(1, 1), (63, 3), (129, 3), (784, 10), (1000, 3), (3072, 3), (8192, 3)]
 
 
 def pairs(rows, n, m, dtype):
@@ -51,7 +56,7 @@ def test_two_loop(n, m, dtype):
 @pytest.mark.parametrize("arch", [80, 90, 100])
 @pytest.mark.parametrize("schedule", ["lowest", "random"])
 def test_two_loop_on_each_architecture_and_with_warps_in_any_order(schedule, arch):
-    assert_direction(pairs(3, 784, 10, torch.float32), torch.float32, arch=arch, schedule=schedule)
+    assert_direction(pairs(3, 784, 4, torch.float32), torch.float32, arch=arch, schedule=schedule)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -101,7 +106,7 @@ def test_class_loss(kind, dtype):
             assert got[4:].isnan().all()
 
 
-@pytest.mark.parametrize("index", range(0, len(RUNS), 3), ids=lambda k: run_name(RUNS[k]))
+@pytest.mark.parametrize("index", MIXED_RUNS, ids=lambda k: run_name(RUNS[k]))
 def test_lbfgs_step(index, dtype):
     """As in test_lbfgs_step.py: slots that went different ways, each from the reference's state."""
     before, loss, gradient, wanted = recorded(index)
@@ -146,7 +151,7 @@ def test_bytes_of_a_round():
     The pairs once, seven vectors read or written and two rows of the ring; what a program reads
     again (three vectors) comes from its own cache.
     """
-    n, m = 784, 10
+    n, m = 784, 5
     state, loss, gradient = in_flight(n, m)
     with interpreted() as launched:
         lbfgs_step.lbfgs_step(state, loss, gradient, torch.arange(2))

@@ -1,5 +1,7 @@
-"""The box of one row, and for L1 the part of it where |x - x0| keeps its signs; see csrc/cpu/box.hpp."""
-# mypy: disable-error-code="no-untyped-def"
+"""The box of one row, and for L1 the part of it where |x - x0| keeps its signs.
+
+The formulae are those of ``csrc/cpu/box.hpp``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from advkit.norms import NORMS
 from advkit.ops._check import row_stride
 from advkit.ops.penalty import reference
 
-__all__ = ["active_margin", "bound_arguments", "clamp", "is_free", "load_bounds", "projected", "smooth_part"]
+__all__ = [
+    "active_margin",
+    "bound_arguments",
+    "clamp",
+    "is_free",
+    "load_bounds",
+    "projected",
+    "smooth_part",
+]
 
 ACTIVE_MARGIN = tl.constexpr(reference.ACTIVE_MARGIN)
 KINKED = tl.constexpr(next(norm.kernel_id for norm in NORMS.values() if norm.kinks_at_zero))

@@ -44,7 +44,9 @@ def as_bits(value: float) -> int:
     return bits
 
 
-def launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *args: Any, **given: Any) -> None:
+def launch(
+    kernel: Any, grid: tuple[int, ...], device: torch.device, *args: Any, **given: Any
+) -> None:
     """Start a kernel on a device's current stream. Contracting a product and a sum is allowed."""
     if 0 in grid:
         return

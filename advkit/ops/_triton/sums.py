@@ -14,13 +14,13 @@ __all__ = ["as_float", "fold", "sum1", "sum2", "sum4", "zero_sum"]
 
 
 @triton.jit
-def as_float(bits):  # type: ignore[no-untyped-def]
+def as_float(bits):
     """Turn the integer of `as_bits` back into a float64."""
     return bits.to(tl.int64).to(tl.float64, bitcast=True)
 
 
 @triton.jit
-def fold(v):  # type: ignore[no-untyped-def]
+def fold(v):
     """Turn a block into float64, of float32 after adding up runs of four."""
     if v.dtype == tl.float64:
         return v
@@ -29,7 +29,7 @@ def fold(v):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def zero_sum(T: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def zero_sum(T: tl.constexpr, BLOCK: tl.constexpr):
     """Return what `fold` of blocks of this type is added to."""
     if T == tl.float64:
         return tl.zeros([BLOCK], tl.float64)
@@ -38,19 +38,19 @@ def zero_sum(T: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-d
 
 
 @triton.jit
-def sum1(a):  # type: ignore[no-untyped-def]
+def sum1(a):
     """Add up a block."""
     return tl.sum(a, 0)
 
 
 @triton.jit
-def sum2(a, b):  # type: ignore[no-untyped-def]
+def sum2(a, b):
     """Add up two blocks."""
     return tl.split(tl.sum(tl.join(a, b), 0))
 
 
 @triton.jit
-def sum4(a, b, c, d):  # type: ignore[no-untyped-def]
+def sum4(a, b, c, d):
     """Add up four blocks."""
     ab, cd = tl.split(tl.sum(tl.join(tl.join(a, b), tl.join(c, d)), 0))
     total_a, total_b = tl.split(ab)

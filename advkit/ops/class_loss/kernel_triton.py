@@ -3,7 +3,6 @@
 One program works on one row, in float64: a row has few values, and the exponentials of the smooth
 margin take large arguments.
 """
-# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ CROSS_ENTROPY = tl.constexpr(LOSSES["cross_entropy"].kernel_id)
 
 @triton.jit
 def log1p(e):
-    """Return log(1 + e) for e in [0, 1] to a few units in the last place (Goldberg 1991, theorem 4)."""
+    """Return log(1 + e), e in [0, 1], to a few units in the last place (Goldberg 1991, thm. 4)."""
     u = 1.0 + e
     return tl.where(u == 1.0, e, tl.log(u) * (e / tl.where(u == 1.0, 1.0, u - 1.0)))
 

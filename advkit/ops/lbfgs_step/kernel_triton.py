@@ -3,7 +3,6 @@
 One program advances one slot, whose row it holds in registers: one launch for an evaluation of the
 whole batch.
 """
-# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -53,8 +52,7 @@ F_BEST, SY_BEST, SS_BEST, YY_BEST, PG_BEST = (
     for s in (Scalar.F_BEST, Scalar.SY_BEST, Scalar.SS_BEST, Scalar.YY_BEST, Scalar.PG_BEST)
 )
 C, NORM_VALUE, MU, RHO, FIRST_STEP = (
-    tl.constexpr(int(s))
-    for s in (Scalar.C, Scalar.NORM, Scalar.MU, Scalar.RHO, Scalar.FIRST_STEP)
+    tl.constexpr(int(s)) for s in (Scalar.C, Scalar.NORM, Scalar.MU, Scalar.RHO, Scalar.FIRST_STEP)
 )
 STATUS, PHASE, COUNT, HEAD, SKIPS, TRIALS, EVALUATIONS, ITERATIONS = (
     tl.constexpr(int(c)) for c in Counter
@@ -110,7 +108,8 @@ def noise_of(f, T: tl.constexpr):
 def lbfgs_step_kernel(
     slots, loss_at, g_loss, g_row, trial, vectors, history, ld, scalars, counters, x0,
     lower, lower_row, upper, upper_row, slot_count, n,
-    gradient_tolerance, relative_tolerance, stagnation_tolerance, stagnation_window, max_evaluations,
+    gradient_tolerance, relative_tolerance, stagnation_tolerance, stagnation_window,
+    max_evaluations,
     NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, M: tl.constexpr,
     PLACES: tl.constexpr, HOLD: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
@@ -246,7 +245,7 @@ def lbfgs_step_kernel(
         new_weight = stepped & constrained
         mu = tl.where(new_weight, weight, mu)
         weight = tl.where(new_weight, weight_of(loss, mu, rho), weight)
-        length_now, scale, kink = factors(r_sum, gg * weight * weight, c, NORM)
+        _, scale, kink = factors(r_sum, gg * weight * weight, c, NORM)
         f_kept = tl.where(new_weight, value_of(loss, mu, rho) + c * length, f_new)
         best_limit = tl.where(from_best, n, 0)
         pair_limit = tl.where(keep, n, 0)

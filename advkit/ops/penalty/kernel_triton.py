@@ -2,7 +2,6 @@
 
 One program works on one row, which stays in its registers.
 """
-# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -25,9 +24,7 @@ from advkit.ops._triton.sums import fold, sum2, zero_sum
 
 __all__ = ["factors", "norm_terms", "penalised_gradient", "penalty_out"]
 
-NONE, L2SQ, L2, L1 = (
-    tl.constexpr(NORMS[name].kernel_id) for name in ("none", "l2sq", "l2", "l1")
-)
+NONE, L2SQ, L2, L1 = (tl.constexpr(NORMS[name].kernel_id) for name in ("none", "l2sq", "l2", "l1"))
 
 
 @triton.jit

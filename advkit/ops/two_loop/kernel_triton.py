@@ -3,7 +3,6 @@
 One program works on one row. q and the free set stay in registers; where the pairs fit there, too,
 they are read from memory once, else twice, the second time mostly from the cache.
 """
-# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -153,7 +152,8 @@ def recursion(
 @triton.jit
 def two_loop_kernel(
     g, g_row, S, S_row, S_pair, Y, Y_row, Y_pair, head, count, free, free_row, direction, n,
-    M: tl.constexpr, PLACES: tl.constexpr, HOLD: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
+    M: tl.constexpr, PLACES: tl.constexpr, HOLD: tl.constexpr, BLOCK: tl.constexpr,
+    CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """One row of `two_loop`. A row whose head or count is not one of a ring's counts as empty."""
     row = tl.program_id(0).to(tl.int64)
@@ -189,5 +189,6 @@ def two_loop_out(
         two_loop_kernel, (rows,), g.device,
         *(g, row_stride(g), S, row_stride(S), S.stride(1), Y, row_stride(Y), Y.stride(1)),
         *(head, count, free, row_stride(free), direction, n),
-        M=m, PLACES=triton.next_power_of_2(m), HOLD=shape.holds(m), BLOCK=shape.block, CHUNKS=shape.chunks, num_warps=shape.warps,
+        M=m, PLACES=triton.next_power_of_2(m), HOLD=shape.holds(m),
+        BLOCK=shape.block, CHUNKS=shape.chunks, num_warps=shape.warps,
     )  # fmt: skip
