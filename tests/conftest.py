@@ -34,7 +34,10 @@ def _running(name):
         _native.select_isa(before)
 
 
-@pytest.fixture(params=["reference", "triton", *_ISAS])
+_TRITON = [name for name in _dispatch.available_backends() if name == "triton"]
+
+
+@pytest.fixture(params=["reference", *_TRITON, *_ISAS])
 def implementation(request):
     """Run the test on the reference, on Triton's interpreter and on each instruction set here."""
     with _running(request.param):
@@ -58,6 +61,8 @@ def isa(request):
 @pytest.fixture
 def triton():
     """Run the test on Triton's interpreter."""
+    if not _TRITON:
+        pytest.skip("Triton is not installed")
     with _running("triton"):
         yield
 

@@ -1,4 +1,9 @@
 # The CUDA kernels, in a module of their own: advkit._cuda. Their host code is compiled as the rest.
+# AUTO leaves them out where there is no GPU to run them: they take minutes to compile.
+if(ADVKIT_CUDA STREQUAL AUTO AND NOT EXISTS /dev/nvidiactl AND NOT EXISTS /dev/dxg)
+  message(STATUS "No NVIDIA GPU: built without CUDA kernels; ADVKIT_CUDA=ON builds them all the same")
+  return()
+endif()
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
   if(ADVKIT_CUDA STREQUAL AUTO)

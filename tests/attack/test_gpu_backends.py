@@ -30,12 +30,14 @@ def attacked():
 
 @contextmanager
 def triton_interpreted():
+    pytest.importorskip("triton")
     with use_backend("triton"):
         yield
 
 
 @contextmanager
 def triton_on_ptx():
+    pytest.importorskip("triton")
     from triton_on_ptx import interpreted
 
     with use_backend("triton"), interpreted() as launched:

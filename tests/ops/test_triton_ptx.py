@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+
+pytest.importorskip("triton")
 from rounds import BOUNDS, RUNS, copy, differences, recorded, run_name, single, telling
 from tolerances import FEW_ROUNDINGS, ONE_STEP, WELL_CONDITIONED, exact, relative_error
 from triton_on_ptx import compiled, interpreted, launches_go_to
@@ -151,7 +153,7 @@ def test_bytes_of_a_round():
     The pairs once, seven vectors read or written and two rows of the ring; what a program reads
     again (three vectors) comes from its own cache.
     """
-    n, m = 784, 5
+    n, m = 784, 10
     state, loss, gradient = in_flight(n, m)
     with interpreted() as launched:
         lbfgs_step.lbfgs_step(state, loss, gradient, torch.arange(2))

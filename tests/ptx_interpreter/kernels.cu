@@ -119,13 +119,26 @@ KERNEL calls(int n, const double* x, double* y) {
   for (int i = 0; i < 9; ++i) own[i] = i * x[t];
   double v = own[(t * n) % 9];
   switch (t % 7) {
-    case 0: v += 1; break;
-    case 1: v *= 2; break;
-    case 2: v -= x[0]; break;
-    case 3: v = -v; break;
-    case 4: v /= 3; break;
-    case 5: v = v * v; break;
-    default: v = 7;
+    case 0:
+      v += 1;
+      break;
+    case 1:
+      v *= 2;
+      break;
+    case 2:
+      v -= x[0];
+      break;
+    case 3:
+      v = -v;
+      break;
+    case 4:
+      v /= 3;
+      break;
+    case 5:
+      v = v * v;
+      break;
+    default:
+      v = 7;
   }
   if (t % 2) v = ratio(v, x[t]);
   y[2 * t] = v;
@@ -265,9 +278,7 @@ KERNEL copy_four(const float4* x, float4* y) {
   y[i] = x[i];
 }
 
-KERNEL copy_strided(const float* x, float* y, int stride) {
-  y[threadIdx.x] = x[threadIdx.x * stride];
-}
+KERNEL copy_strided(const float* x, float* y, int stride) { y[threadIdx.x] = x[threadIdx.x * stride]; }
 
 KERNEL read_twice(const volatile float* x, float* y) { y[threadIdx.x] = x[threadIdx.x] + x[threadIdx.x]; }
 
