@@ -1,19 +1,13 @@
-"""Run the Triton kernels of `advkit.ops` on CPU tensors, compiled, by the PTX interpreter.
+"""Run the Triton kernels of `advkit.ops` on CPU tensors, compiled, by the PTX interpreter."""
 
-The tests' own process runs Triton's interpreter, so that another one compiles.
-"""
-
-import importlib
-import os
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from multiprocessing import get_context
 from unittest import mock
 
 import torch
 from ptx import Memory
 from ptx.compile import triton_binary, triton_ptx
+from ptx.elsewhere import compiled_elsewhere
 
 from advkit.ops import _dispatch
 
@@ -31,26 +25,10 @@ OPTIONS = ("num_warps", "enable_fp_fusion")
 
 
 @cache
-def _compiler():
-    """Return a process in which Triton compiles."""
-    interpret = os.environ.pop("TRITON_INTERPRET")
-    try:
-        pool = ProcessPoolExecutor(1, get_context("spawn"))
-        pool.submit(os.getpid).result()
-    finally:
-        os.environ["TRITON_INTERPRET"] = interpret
-    return pool
-
-
-def _in_compiler(compile_, module, name, *args, **given):
-    return compile_(getattr(importlib.import_module(module), name), *args, **given)
-
-
-@cache
-def _compiled(compile_, module, name, signature, constexprs, target, aligned, options):
-    kernel = module, name, dict(signature), dict(constexprs), target
+def _compiled(function, kernel, signature, constexprs, target, module, aligned, options):
     given = {"aligned": aligned, **dict(options)}
-    return _compiler().submit(_in_compiler, compile_, *kernel, **given).result()
+    arguments = dict(signature), dict(constexprs), target
+    return compiled_elsewhere(function, kernel, *arguments, module=module, **given)
 
 
 def described(kernel, args, given):
@@ -72,14 +50,13 @@ def described(kernel, args, given):
 def compiled(kernel, args, given, target=90):
     """Compile the kernel of a call: to PTX for 80, 90 or 100, to a binary for a target's triple."""
     signature, constexprs, aligned, options = described(kernel, args, given)
-    compile_ = triton_ptx if isinstance(target, int) else triton_binary
     return _compiled(
-        compile_,
-        kernel.fn.__module__,
+        triton_ptx if isinstance(target, int) else triton_binary,
         kernel.fn.__name__,
         tuple(signature.items()),
         tuple(constexprs.items()),
         target,
+        kernel.fn.__module__,
         aligned,
         tuple(options.items()),
     )

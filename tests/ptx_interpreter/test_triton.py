@@ -1,70 +1,16 @@
 """Kernels as Triton compiles them ahead of time, for three architectures."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from ptx import Memory
 from ptx.compile import triton_binary, triton_ptx
+from ptx.elsewhere import compiled_elsewhere
 
-triton = pytest.importorskip("triton")
-tl = pytest.importorskip("triton.language")
+pytest.importorskip("triton")
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@triton.jit
-def _add(x, y, out, n, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < n
-    tl.store(out + i, tl.load(x + i, mask=mask) + tl.load(y + i, mask=mask), mask=mask)
-
-
-@triton.jit
-def _row_sum(x, out, n, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    i = tl.arange(0, BLOCK)
-    total = tl.zeros((BLOCK,), tl.float64)
-    for k in range(0, n, BLOCK):
-        total += tl.load(x + row * n + k + i, mask=k + i < n, other=0.0).to(tl.float64)
-    tl.store(out + row, tl.sum(total, 0))
-
-
-@triton.jit
-def _softmax(x, out, n, BLOCK: tl.constexpr):
-    row, i = tl.program_id(0), tl.arange(0, BLOCK)
-    value = tl.load(x + row * n + i, mask=i < n, other=-float("inf"))
-    power = tl.exp(value - tl.max(value, 0))
-    tl.store(out + row * n + i, power / tl.sum(power, 0), mask=i < n)
-
-
-@triton.jit
-def _select(x, out, scale, BLOCK: tl.constexpr):
-    i = tl.arange(0, BLOCK)
-    value = tl.load(x + i)
-    first, second = tl.split(tl.join(value, tl.sqrt(tl.abs(value))))
-    tl.store(out + i, tl.where(first > 0, first * scale, -second))
-    tl.atomic_add(out + BLOCK, tl.sum(tl.where(first > 0, 1.0, 0.0), 0))
-
-
-@triton.jit
-def _scan(x, out, where, n, BLOCK: tl.constexpr):
-    i = tl.arange(0, BLOCK)
-    value = tl.load(x + i, mask=i < n, other=0.0)
-    tl.store(out + i, tl.cumsum(value, 0))
-    tl.store(where, tl.argmax(value, 0))
-    total, halvings = tl.sum(value, 0), 0
-    while total > 1.0:
-        total, halvings = total * 0.5, halvings + 1
-    tl.store(where + 1, halvings)
-
-
-@triton.jit
-def _transpose(x, sums, out, n, m, BLOCK: tl.constexpr):
-    i, j = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
-    mask = (i < n) & (j < m)
-    value = tl.load(x + i * m + j, mask=mask, other=0.0)
-    tl.store(sums + tl.arange(0, BLOCK), tl.sum(value, 0))
-    tl.store(sums + BLOCK + tl.arange(0, BLOCK), tl.max(value, 1))
-    tl.store(out + j * n + i, value.to(tl.bfloat16), mask=mask)
+_compiled = partial(compiled_elsewhere, module="triton_kernels")
 
 
 @pytest.fixture(params=[80, 90, 100])
@@ -75,7 +21,7 @@ def capability(request):
 def _launch(kernel, grid, signature, block, arrays, *numbers, **how):
     memory = Memory()
     addresses = [memory.add(array, writable=k == len(arrays) - 1) for k, array in enumerate(arrays)]
-    compiled = triton_ptx(kernel, signature, {"BLOCK": block}, **how)
+    compiled = _compiled(triton_ptx, kernel, signature, {"BLOCK": block}, **how)
     return compiled.launch(grid, [*addresses, *numbers], memory=memory, races="differing")
 
 
@@ -86,14 +32,14 @@ def test_add_with_a_mask(capability):
     x, y = _rng.normal(size=(2, 1000)).astype(np.float32)
     out = np.zeros(1000, np.float32)
     signature = {"x": "*fp32", "y": "*fp32", "out": "*fp32", "n": "i32"}
-    _launch(_add, 4, signature, 256, [x, y, out], 1000, arch=capability)
+    _launch("add", 4, signature, 256, [x, y, out], 1000, arch=capability)
     np.testing.assert_array_equal(out, x + y)
 
 
 def test_row_sum_in_float64_over_a_dynamic_count(capability):
     x, out = _rng.normal(size=(5, 700)).astype(np.float32), np.zeros(5)
     signature = {"x": "*fp32", "out": "*fp64", "n": "i32"}
-    counts = _launch(_row_sum, 5, signature, 256, [x, out], 700, arch=capability, num_warps=2)
+    counts = _launch("row_sum", 5, signature, 256, [x, out], 700, arch=capability, num_warps=2)
     np.testing.assert_allclose(out, x.sum(axis=1, dtype=np.float64), rtol=1e-13)
     assert counts.instructions["ld.global"] == x.size
 
@@ -102,7 +48,7 @@ def test_softmax(capability):
     x = _rng.normal(size=(3, 100)).astype(np.float32)
     out = np.zeros_like(x)
     signature = {"x": "*fp32", "out": "*fp32", "n": "i32"}
-    _launch(_softmax, 3, signature, 128, [x, out], 100, arch=capability)
+    _launch("softmax", 3, signature, 128, [x, out], 100, arch=capability)
     power = np.exp(x - x.max(axis=1, keepdims=True).astype(np.float64))
     np.testing.assert_allclose(out, power / power.sum(axis=1, keepdims=True), rtol=1e-6)
 
@@ -110,7 +56,7 @@ def test_softmax(capability):
 def test_join_split_where_and_atomics(capability):
     x, out = _rng.normal(size=128), np.zeros(129)
     signature = {"x": "*fp64", "out": "*fp64", "scale": "fp64"}
-    _launch(_select, 1, signature, 128, [x, out], 3.0, arch=capability)
+    _launch("select", 1, signature, 128, [x, out], 3.0, arch=capability)
     expected = np.where(x > 0, 3 * x, -np.sqrt(np.abs(x)))
     np.testing.assert_allclose(out, [*expected, (x > 0).sum()], rtol=1e-15)
 
@@ -121,7 +67,7 @@ def test_scan_and_a_while_loop(capability, schedule):
     signature = {"x": "*fp64", "out": "*fp64", "where": "*i32", "n": "i32"}
     memory = Memory()
     values = [memory.add(array) for array in (x, out, where)]
-    kernel = triton_ptx(_scan, signature, {"BLOCK": 512}, capability)
+    kernel = _compiled(triton_ptx, "scan", signature, {"BLOCK": 512}, capability)
     kernel.launch(1, [*values, 500], memory=memory, races="differing", schedule=schedule)
     np.testing.assert_allclose(out[:500], np.cumsum(x), rtol=1e-12)
     assert where.tolist() == [x.argmax(), np.ceil(np.log2(x.sum()))]
@@ -132,7 +78,7 @@ def test_two_axes_and_bfloat16(capability):
     x, sums = _rng.normal(size=(30, 60)).astype(np.float32), np.zeros(128, np.float32)
     out, memory = np.zeros((60, 30), np.int16), Memory()
     signature = {"x": "*fp32", "sums": "*fp32", "out": "*bf16", "n": "i32", "m": "i32"}
-    kernel = triton_ptx(_transpose, signature, {"BLOCK": 64}, capability)
+    kernel = _compiled(triton_ptx, "transpose", signature, {"BLOCK": 64}, capability)
     values = [memory.add(array) for array in (x, sums, out)]
     kernel.launch(1, [*values, 30, 60], memory=memory, races="differing")
     np.testing.assert_allclose(sums[:60], x.sum(axis=0), rtol=1e-5, atol=1e-5)
@@ -145,5 +91,5 @@ def test_two_axes_and_bfloat16(capability):
 )
 def test_machine_code(target):
     signature = {"x": "*fp32", "out": "*fp64", "n": "i32"}
-    code = triton_binary(_row_sum, signature, {"BLOCK": 256}, target)
+    code = _compiled(triton_binary, "row_sum", signature, {"BLOCK": 256}, target)
     assert code.startswith(b"\x7fELF")
