@@ -8,7 +8,8 @@ import os
 import sys
 from contextlib import contextmanager
 
-os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run without a GPU
+# Before Triton is imported: its kernels then run without a GPU. Set it to 0 where there is one.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 import torch

@@ -100,7 +100,7 @@ def _why_no_cuda() -> str:
     except ImportError as error:
         return (
             f"the module advkit._cuda cannot be imported ({error}); install advkit with "
-            "`pip install . -Ccmake.define.ADVKIT_CUDA=ON`, which needs nvcc"
+            "`pip install . -Ccmake.define.ADVKIT_CUDA=ON`, which needs nvcc of CUDA 12.8 or newer"
         )
     if torch.version.cuda is None or not torch.cuda.is_available():
         return "there is no NVIDIA GPU that torch can use"

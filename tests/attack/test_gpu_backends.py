@@ -1,4 +1,4 @@
-"""A whole attack by the kernels for GPUs, interpreted and as compiled, without a GPU."""
+"""A whole attack by the kernels for GPUs as compiled, without a GPU."""
 
 from contextlib import contextmanager
 from functools import cache
@@ -29,13 +29,6 @@ def attacked():
 
 
 @contextmanager
-def triton_interpreted():
-    pytest.importorskip("triton")
-    with use_backend("triton"):
-        yield
-
-
-@contextmanager
 def triton_on_ptx():
     pytest.importorskip("triton")
     from triton_on_ptx import interpreted
@@ -60,7 +53,7 @@ def cuda_on_ptx():
     assert {name.split("_f32")[0] for name, _ in launched} == {"advkit_lbfgs_step"}
 
 
-@pytest.mark.parametrize("backend", [triton_interpreted, triton_on_ptx, cuda_on_ptx])
+@pytest.mark.parametrize("backend", [triton_on_ptx, cuda_on_ptx])
 def test_same_success_and_distortion_as_the_reference(backend):
     with use_backend("reference"):
         expected = attacked()

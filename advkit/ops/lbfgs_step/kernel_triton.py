@@ -113,7 +113,10 @@ def lbfgs_step_kernel(
     NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, M: tl.constexpr,
     PLACES: tl.constexpr, HOLD: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """One slot of `lbfgs_step`; a slot that there is not, or that has stopped, is left alone."""
+    """One slot of `lbfgs_step`; a slot that there is not, or that has stopped, is left alone.
+
+    A ring that points outside of itself holds no pairs.
+    """
     row = tl.program_id(0).to(tl.int64)
     T: tl.constexpr = trial.dtype.element_ty
     slot = tl.load(slots + row)
@@ -131,6 +134,8 @@ def lbfgs_step_kernel(
         g_loss += row * g_row
         loss = tl.load(loss_at + row).to(tl.float64)
         phase, count, head = tl.load(ct + PHASE), tl.load(ct + COUNT), tl.load(ct + HEAD)
+        ring = (head >= 0) & (head < M) & (count >= 0) & (count <= M)
+        head, count = tl.where(ring, head, 0), tl.where(ring, count, 0)
         skips, trials = tl.load(ct + SKIPS), tl.load(ct + TRIALS)
         evaluations, iterations = tl.load(ct + EVALUATIONS) + 1, tl.load(ct + ITERATIONS)
         f_old, step, pg_old = tl.load(sc + F), tl.load(sc + STEP), tl.load(sc + PROJECTED_GRADIENT)

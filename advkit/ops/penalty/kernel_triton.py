@@ -30,10 +30,12 @@ NONE, L2SQ, L2, L1 = (tl.constexpr(NORMS[name].kernel_id) for name in ("none", "
 @triton.jit
 def norm_terms(r, g, NORM: tl.constexpr):
     """Return the two values whose sums over a row `factors` takes."""
-    if NORM == L1:
-        return fold(tl.abs(r)), fold(r * 0.0)
-    else:
+    if NORM == L2:
         return fold(r * r), fold(g * g)
+    elif NORM == L1:
+        return fold(tl.abs(r)), zero_sum(r.dtype, r.shape[0])
+    else:
+        return fold(r * r), zero_sum(r.dtype, r.shape[0])
 
 
 @triton.jit
