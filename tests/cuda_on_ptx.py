@@ -32,7 +32,7 @@ TYPES = {
 KERNEL = re.compile(
     r"advkit_(penalty|class_loss|two_loop|lbfgs_step)_((?:f|bf)\d\d(?:_b?f16)?)(.*)"
 )
-SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_120": 99 * 1024}
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # that a block may have
 
 
 @cache
@@ -41,7 +41,7 @@ def module(source, types, arch):
     definitions = {"TYPES": types, "VALUE": value, "PAIR": pair, "MOST_VALUES": most}
     flags = [f"-DADVKIT_{name}={value}" for name, value in definitions.items()]
     folders = [f"-I{SOURCES / 'cuda'}", f"-I{SOURCES / 'include'}"]
-    return Module(nvcc(f'#include "{source}.cu"\n', arch, *flags, *folders))
+    return Module(nvcc(f'#include "{source}.cu"\n', f"sm_{arch}", *flags, *folders))
 
 
 def kernel(name, arch):
@@ -51,13 +51,13 @@ def kernel(name, arch):
 
 
 @contextmanager
-def interpreted(arch="sm_90", shared_memory=None, **how):
+def interpreted(arch=90, shared_memory=None, **how):
     """Let `kernel_cuda` of every op run here; yields the list of launches, with their counts.
 
     Parameters
     ----------
-    arch : str
-        What to compile for.
+    arch : int
+        What to compile for: 80, 90 or 100.
     shared_memory : int, optional
         Bytes that a block may have; by default those of `arch`.
     how
