@@ -10,7 +10,7 @@ namespace {
 template <class T, class H, int X>
 class StepBlock {
  public:
-  __device__ StepBlock(const Call<StepParams<T, H>>& call, Meeting<T, 6>& meeting, Control<T>& control, double* shared)
+  __device__ StepBlock(const Call<StepParams<T, H>>& call, Meeting<T, 6>& meeting, StepControl<T>& control, double* shared)
       : call_(call),
         block_(meeting),
         control_(control),
@@ -44,7 +44,7 @@ class StepBlock {
       g_sum = t.sum[1];
     }
     const auto t = block_.template reduce<true>(image_.evaluate(all, r_sum, g_sum));
-    if (threadIdx.x == 0) decision_.evaluated(image_.evaluation(t), t.sum[5], g_sum);
+    if (threadIdx.x == 0) decide(decision_, control_, t, g_sum, call_.p.norm);
     __syncthreads();
   }
 
@@ -81,7 +81,7 @@ class StepBlock {
         n_,
         [&](int, int i) { return points[i]; },
         [&](int x, int, const auto& v, auto& acc) { image_.measure(v, is_free(x), acc); }));
-    const T scale = decision_.scale(t.sum[0], t.max);
+    const T scale = decision_.scale(std::isfinite(t.max), t.sum[0]);
     const bool good = aim(0.0, [=](int, T g) { return -g * scale; });
     if (threadIdx.x == 0) decision_.aimed(good);
   }
@@ -99,7 +99,7 @@ class StepBlock {
 
   const Call<StepParams<T, H>>& call_;
   Block<T, 6> block_;
-  Control<T>& control_;  // in shared memory
+  StepControl<T>& control_;  // in shared memory
   double* const shared_;
   const StepImage<T, H> image_;
   Decision<T, H> decision_;
@@ -112,7 +112,7 @@ template <class T, class H, int X>
 __device__ inline void lbfgs_step_block(const Call<StepParams<T, H>>& call) {
   extern __shared__ double shared[];
   __shared__ Meeting<T, 6> meeting;
-  __shared__ Control<T> control;
+  __shared__ StepControl<T> control;
   if (!StepImage<T, H>::running(call.p, blockIdx.x)) return;
   StepBlock<T, H, X>(call, meeting, control, shared).advance();
 }

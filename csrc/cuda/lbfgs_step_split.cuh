@@ -29,7 +29,7 @@ class StepTiles {
  public:
   __device__ StepTiles(const Call<StepParams<T, H>>& call, StepMeeting<T>& meeting)
       : call_(call), block_(meeting), at_(layout(call.p.rows, call.p.n, call.p.m, call.tiles)) {
-    static_assert(sizeof(Control<T>) <= control_bytes, "the workspace has no room for it");
+    static_assert(sizeof(StepControl<T>) <= control_bytes, "the workspace has no room for it");
   }
 
   __device__ void norms() {
@@ -49,7 +49,9 @@ class StepTiles {
     }
     const auto l2 = l2_sums();
     const auto t = block_.template reduce<true>(get_partials<T, 6>(call_, 1));
-    if (threadIdx.x == 0) decision().evaluated(StepImage<T, H>::evaluation(t), t.sum[5], l2.sum[1]);
+    if (threadIdx.x != 0) return;
+    Decision<T, H> decision = this->decision();
+    advkit::decide(decision, control(), t, l2.sum[1], call_.p.norm);
   }
 
   __device__ void extend() {
@@ -65,7 +67,7 @@ class StepTiles {
   }
 
   __device__ void accept() {
-    const Control<T>& c = control();
+    const StepControl<T>& c = control();
     if (c.act == Act::accept) image().accept(tile_of(call_), c);
     if (!c.aim) return;
     const auto image = this->image();
@@ -95,7 +97,7 @@ class StepTiles {
       any = gram_solve<T>(GramSpace(call_), control().count, static_cast<int>(call_.p.m), call_.tiles, shared);
     }
     if (threadIdx.x != 0) return;
-    control().scale = decision().scale(t.sum[0], t.max);
+    control().scale = decision().scale(std::isfinite(t.max), t.sum[0]);
     if (!any) decision().fall_back(false);
   }
 
@@ -135,8 +137,8 @@ class StepTiles {
   __device__ StepImage<T, H> image() const { return StepImage<T, H>(call_.p, blockIdx.x); }
   __device__ Decision<T, H> decision() const { return Decision<T, H>(call_.p, blockIdx.x, control()); }
   __device__ char* workspace(int64_t begin) const { return static_cast<char*>(call_.workspace) + begin; }
-  __device__ Control<T>& control() const {
-    return *reinterpret_cast<Control<T>*>(workspace(at_.control + blockIdx.x * control_bytes));
+  __device__ StepControl<T>& control() const {
+    return *reinterpret_cast<StepControl<T>*>(workspace(at_.control + blockIdx.x * control_bytes));
   }
   __device__ bool* free() const { return reinterpret_cast<bool*>(workspace(at_.free + blockIdx.x * call_.p.n)); }
   __device__ Totals<T, 2> l2_sums() {

@@ -1,10 +1,18 @@
 // What lbfgs_step does with the vectors of one image, on all of it or on a tile: the sweeps of csrc/cpu/lbfgs_step.hpp.
 #pragma once
 
-#include "control.cuh"
+#include "advkit/decision.hpp"
+#include "penalty.cuh"
+#include "two_loop.cuh"
 
 namespace advkit {
 namespace {
+
+// With what the gradient of L2 has to know of the trial, should the multiplier move.
+template <class T>
+struct StepControl : Control<T> {
+  double r_sum, g_sum;
+};
 
 template <class T, class H>
 class StepImage {
@@ -70,10 +78,6 @@ class StepImage {
           acc.sum[4] += y * y;
         });
   }
-  __device__ static Evaluation evaluation(const Totals<T, 6>& t) {
-    return {0, t.sum[0], t.sum[1], t.sum[2], t.sum[3], t.sum[4], static_cast<double>(t.max)};
-  }
-
   __device__ void shrink(Span span, T step) const {
     struct Values {
       Point at;
@@ -116,7 +120,7 @@ class StepImage {
 
   // x moves to the new point and the pair enters the ring. If the multiplier has moved, y is the gradient's change before
   // that, and g its value after.
-  __device__ void accept(Span span, const Control<T>& c) const {
+  __device__ void accept(Span span, const StepControl<T>& c) const {
     struct Values {
       T x1, g1, x, g, x0, g_loss;
     };
@@ -199,6 +203,15 @@ class StepImage {
   const int64_t row_;
   const int slot_;
 };
+
+// What follows from the totals of `evaluate`, by one thread.
+template <class T, class H>
+__device__ inline void decide(Decision<T, H>& decision, StepControl<T>& control, const Totals<T, 6>& t, double g_sum, Norm norm) {
+  decision.mend_ring();
+  decision.evaluated({0, t.sum[0], t.sum[1], t.sum[2], t.sum[3], t.sum[4], static_cast<double>(t.max)}, length(norm, t.sum[5]));
+  control.r_sum = t.sum[5];
+  control.g_sum = g_sum;
+}
 
 }  // namespace
 }  // namespace advkit

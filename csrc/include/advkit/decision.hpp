@@ -1,9 +1,17 @@
-// What one thread decides for an image from the sums over its values: the part of csrc/cpu/lbfgs_step.hpp that is about
-// numbers. It reads and writes the slot's scalars and counters, and leaves what the vectors have to do in a `Control`.
+// What is decided for an image from the sums over its values: the part of lbfgs_step that is about numbers, the same for all
+// compiled kernels. It reads and writes the slot's scalars and counters, and leaves what the vectors have to do in a `Control`.
+//
+//   start    the first point was evaluated
+//   search   on the segment x + a p, p = P(x + d) - x, from a = 1: Armijo (or approximate Wolfe where f no longer resolves
+//            the difference), else the minimiser of the cubic through both values and slopes
+//   expand   the first trial was good and still steep: P(x + 4^k d) for k = 1, 2, ... while f falls and stays steep
+// With rho > 0 the loss is a constraint, loss <= 0, and its place in the objective is taken by
+//   (max(0, mu + rho loss)^2 - mu^2) / (2 rho),
+// the augmented Lagrangian (Nocedal & Wright 2006, section 17.4, for an inequality). The multiplier mu moves at every
+// accepted point. The steps' lengths are then known from rho, and none is expanded.
 #pragma once
 
-#include "penalty.cuh"
-#include "two_loop.cuh"
+#include "advkit/rules.hpp"
 
 namespace advkit {
 namespace {
@@ -26,7 +34,6 @@ struct Control {
   bool aim;         // a direction is wanted after this
   bool quasi;       // ... by the pairs; else steepest descent
   int place, head, count;
-  double r_sum, g_sum;  // at the trial, for `penalty_factors`
   T weight;             // of the loss's gradient
   T step;
   T margin;  // what counts as at a bound
@@ -36,22 +43,23 @@ struct Control {
 template <class T, class H>
 class Decision {
  public:
-  __device__ Decision(const StepParams<T, H>& p, int64_t row, Control<T>& next)
+  ADVKIT_HD Decision(const StepParams<T, H>& p, int64_t row, Control<T>& next)
       : p_(p),
         sc_(p.scalars + p.slot[row] * column::scalars),
         ct_(p.counters + p.slot[row] * column::counters),
         loss_(static_cast<double>(p.loss[row])),
         next_(next) {}
 
+  // A ring that points outside of itself holds no pairs.
+  ADVKIT_HD void mend_ring() {
+    if (0 <= ct_[column::head] && ct_[column::head] < p_.m && 0 <= ct_[column::count] && ct_[column::count] <= p_.m) return;
+    ct_[column::head] = ct_[column::count] = 0;
+  }
+
   // The trial was evaluated; e.f is still to be put together from the loss and the norm.
-  __device__ void evaluated(Evaluation e, double r_sum, double g_sum) {
+  ADVKIT_HD void evaluated(Evaluation e, double norm) {
     next_ = {};
-    next_.r_sum = r_sum;
-    next_.g_sum = g_sum;
-    if (ct_[column::head] < 0 || ct_[column::head] >= p_.m || ct_[column::count] < 0 || ct_[column::count] > p_.m) {
-      ct_[column::head] = ct_[column::count] = 0;  // a ring that points outside of itself holds no pairs
-    }
-    sc_[column::norm] = length(p_.norm, r_sum);
+    sc_[column::norm] = norm;
     e.f = penalised(sc_[column::mu]);
     ct_[column::evaluations] += 1;
     const bool finite = std::isfinite(e.f) && std::isfinite(e.gs_trial) && std::isfinite(e.yy);
@@ -74,7 +82,7 @@ class Decision {
   }
 
   // The arc's next point is set, `moved` away from the last one.
-  __device__ void expanded(T moved) {
+  ADVKIT_HD void expanded(T moved) {
     if (!next_.last && moved > 0) {
       next_.act = Act::nothing;
     } else {
@@ -83,32 +91,33 @@ class Decision {
   }
 
   // No quasi-Newton direction: by the pairs none descends, or none of them could be used.
-  __device__ void fall_back(bool used_pairs) {
+  ADVKIT_HD void fall_back(bool used_pairs) {
     if (used_pairs) ct_[column::count] = 0;
     next_.quasi = false;
   }
 
-  __device__ T scale(double g_free, T width) const {
-    return static_cast<T>(steepest_scale(sc_[column::first_step], std::isfinite(width), g_free));
+  // Of the steepest descent. Whether every bound is finite, and |g_F|_1.
+  ADVKIT_HD T scale(bool boxed, double g_free) const {
+    return static_cast<T>(steepest_scale(sc_[column::first_step], boxed, g_free));
   }
 
   // A trial point was set along a new direction.
-  __device__ void aimed(bool good) {
+  ADVKIT_HD void aimed(bool good) {
     sc_[column::step] = 1;
     ct_[column::trials] = 0;
     if (!good) stop(Status::stagnation);
   }
 
  private:
-  __device__ void stop(Status status) { ct_[column::status] = static_cast<int>(status); }
-  __device__ bool out_of_evaluations() const { return ct_[column::evaluations] >= p_.max_evaluations; }
-  __device__ bool constrained() const { return sc_[column::rho] > 0; }
-  __device__ double penalised(double mu) const {
+  ADVKIT_HD void stop(Status status) { ct_[column::status] = static_cast<int>(status); }
+  ADVKIT_HD bool out_of_evaluations() const { return ct_[column::evaluations] >= p_.max_evaluations; }
+  ADVKIT_HD bool constrained() const { return sc_[column::rho] > 0; }
+  ADVKIT_HD double penalised(double mu) const {
     const double value = loss_value(mu, sc_[column::rho], loss_);
     return p_.norm == Norm::none ? value : value + sc_[column::c] * sc_[column::norm];
   }
 
-  __device__ void search(const Evaluation& e, bool finite) {
+  ADVKIT_HD void search(const Evaluation& e, bool finite) {
     const double f = sc_[column::f];
     const bool moved = e.ss > 0;  // or the step was lost to rounding
     if (finite && moved && acceptable<T>(f, e)) {
@@ -135,7 +144,7 @@ class Decision {
   }
 
   // Keeps the trial as the best point so far and looks further along the arc.
-  __device__ void expand(const Evaluation& e) {
+  ADVKIT_HD void expand(const Evaluation& e) {
     sc_[column::f_best] = e.f;
     sc_[column::sy_best] = e.sy;
     sc_[column::ss_best] = e.ss;
@@ -149,7 +158,7 @@ class Decision {
     next_.last = !still_steep(e) || out_of_evaluations() || ct_[column::trials] > most_expansions;
   }
 
-  __device__ void accept_best() {
+  ADVKIT_HD void accept_best() {
     Evaluation e{};
     e.f = sc_[column::f_best];
     e.sy = sc_[column::sy_best];
@@ -159,7 +168,7 @@ class Decision {
     accept(e, true);
   }
 
-  __device__ void accept(const Evaluation& e, bool best) {
+  ADVKIT_HD void accept(const Evaluation& e, bool best) {
     const bool start = ct_[column::phase] == static_cast<int>(Phase::start);
     const double f_old = sc_[column::f];
     const bool good = !start && curved(e.sy, e.ss, e.yy);
@@ -196,7 +205,7 @@ class Decision {
     next_.quasi = next_.count > 0;
   }
 
-  __device__ bool stagnates(double f) {
+  ADVKIT_HD bool stagnates(double f) {
     if (ct_[column::evaluations] % p_.stagnation_window != 0) return false;
     const double fell = sc_[column::f_window] - f;
     sc_[column::f_window] = f;
