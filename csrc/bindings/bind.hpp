@@ -11,7 +11,6 @@ namespace advkit {
 
 void bind_runtime(pybind11::module_& m);
 void bind_ops(pybind11::module_& m);
-void bind_lbfgs_step(pybind11::module_& m);
 
 template <class T>
 T* at(std::uintptr_t address) {

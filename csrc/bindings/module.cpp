@@ -5,5 +5,4 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "advkit's compiled kernels. Private: they take raw addresses. Use advkit.ops.";
   advkit::bind_runtime(m);
   advkit::bind_ops(m);
-  advkit::bind_lbfgs_step(m);
 }
