@@ -45,25 +45,9 @@ def penalty_f32(
     threads: int,
     /,
 ) -> None: ...
-def penalty_f64(
-    rows: int,
-    n: int,
-    x: int,
-    x_row: int,
-    x0: int,
-    x0_row: int,
-    g_loss: int,
-    g_loss_row: int,
-    c: int,
-    lower: BoundAt,
-    upper: BoundAt,
-    norm: int,
-    value: int,
-    gradient: int,
-    free: int,
-    threads: int,
-    /,
-) -> None: ...
+
+penalty_f64 = penalty_f32
+
 def class_loss_f32(
     rows: int,
     classes: int,
@@ -79,21 +63,9 @@ def class_loss_f32(
     threads: int,
     /,
 ) -> None: ...
-def class_loss_f64(
-    rows: int,
-    classes: int,
-    logits: int,
-    logits_row: int,
-    labels: int,
-    kind: int,
-    targeted: bool,
-    kappa: float,
-    sharpness: float,
-    loss: int,
-    dlogits: int,
-    threads: int,
-    /,
-) -> None: ...
+
+class_loss_f64 = class_loss_f32
+
 def two_loop_f32(
     rows: int,
     n: int,
@@ -114,26 +86,9 @@ def two_loop_f32(
     threads: int,
     /,
 ) -> None: ...
-def two_loop_f64(
-    rows: int,
-    n: int,
-    m: int,
-    g: int,
-    g_row: int,
-    S: int,
-    S_row: int,
-    S_pair: int,
-    Y: int,
-    Y_row: int,
-    Y_pair: int,
-    head: int,
-    count: int,
-    free: int,
-    free_row: int,
-    direction: int,
-    threads: int,
-    /,
-) -> None: ...
+
+two_loop_f64 = two_loop_f32
+
 def lbfgs_step_f32(
     rows: int,
     n: int,
@@ -163,32 +118,5 @@ def lbfgs_step_f32(
     threads: int,
     /,
 ) -> None: ...
-def lbfgs_step_f64(
-    rows: int,
-    n: int,
-    m: int,
-    slots: int,
-    slot: int,
-    loss: int,
-    g_loss: int,
-    g_loss_row: int,
-    trial: int,
-    trial_row: int,
-    vectors: int,
-    history: int,
-    ld: int,
-    scalars: int,
-    counters: int,
-    x0: int,
-    x0_row: int,
-    lower: BoundAt,
-    upper: BoundAt,
-    norm: int,
-    gradient_tolerance: float,
-    relative_tolerance: float,
-    stagnation_tolerance: float,
-    stagnation_window: int,
-    max_evaluations: int,
-    threads: int,
-    /,
-) -> None: ...
+
+lbfgs_step_f64 = lbfgs_step_f32
