@@ -136,8 +136,8 @@ def check_stop_distance(value: object, x: Tensor) -> Tensor | None:
     return torch.full((len(x),), float(value), dtype=torch.float64, device=x.device)  # type: ignore[arg-type]
 
 
-def check_labels(labels: object, x: Tensor) -> None:
-    """Raise unless there is one class for each image; the network's logits bound their range."""
+def check_labels(labels: object, x: Tensor) -> int:
+    """Check that there is one class for each image; return how many logits they need."""
     if not isinstance(labels, Tensor):
         raise TypeError(
             f"labels must be a torch.Tensor of classes (B,), got {type(labels).__name__}"
@@ -152,5 +152,9 @@ def check_labels(labels: object, x: Tensor) -> None:
         )
     if labels.device != x.device:
         raise ValueError(f"labels must be on {x.device}, where x is, got {labels.device}")
-    if len(labels) and int(labels.min()) < 0:
-        raise ValueError(f"labels must be 0 ... K - 1, got {int(labels.min())}")
+    if len(labels) == 0:
+        return 0
+    least, most = (int(label) for label in labels.aminmax())
+    if least < 0:
+        raise ValueError(f"labels must be 0 ... K - 1, got {least}")
+    return most + 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from advkit._rows import put
 from advkit.attack.legs import NEVER, SLACK, LegSearch
 from advkit.attack.search import row_sum
 from advkit.ops.lbfgs_step import State, init, lbfgs_step
@@ -25,7 +26,8 @@ STRENGTH = 2.0
 class AugmentedSearch(LegSearch):
     """Legs for ``norm="l2"`` and ``"l1"``; see `LegSearch` for the parameters."""
 
-    def _state(self, tile: int) -> State:
+    def state(self, tile: int) -> State:
+        """Return a state whose slots hold the first images."""
         x0 = self.x0[:tile]
         lower, upper = self.box(torch.arange(tile, device=x0.device))
         # |r|_1, or half of |r|_2^2.
@@ -41,8 +43,16 @@ class AugmentedSearch(LegSearch):
             options=NEVER,
         )
 
-    def _load(self, state: State, slots: Tensor, index: Tensor, start: Tensor) -> None:
-        state.load(slots, start, x0=self.x0[index], **self.own_box(index))
+    def start(
+        self,
+        state: State,
+        slots: Tensor,
+        index: Tensor,
+        start: Tensor,
+        where: Tensor | None = None,
+    ) -> None:
+        """Start legs of images `index` (k,) at `start` (k, n), where a mask (k,) holds."""
+        state.load(slots, start, x0=self.x0[index], where=where, **self.own_box(index))
 
     def _dual(self, g: Tensor) -> Tensor:
         if self.norm == "l1":
@@ -50,12 +60,18 @@ class AugmentedSearch(LegSearch):
         return row_sum(g.double().square()).sqrt()
 
     def _set_out(
-        self, slots: Tile, starting: Tensor, x: Tensor, h: Tensor, g: Tensor, size: Tensor
+        self,
+        slots: Tile,
+        rows: Tensor,
+        starting: Tensor,
+        x: Tensor,
+        h: Tensor,
+        g: Tensor,
+        size: Tensor,
     ) -> None:
-        index, slot = slots.index[starting], slots.active[starting]
-        h, g, size = h[starting], g[starting].double(), size[starting]
+        index, slot, g = slots.index[rows], slots.active[rows], g.double()
         # h at the original, were it linear.
-        gap = h - row_sum(g * (x[starting] - self.x0[index]).double())
+        gap = h - row_sum(g * (x - self.x0[index]).double())
         gap = torch.maximum(gap, SLACK * h.abs())
         if self.norm == "l1":
             mu = 1 / size
@@ -70,7 +86,8 @@ class AugmentedSearch(LegSearch):
             (Scalar.RHO, bold * rho),
             (Scalar.FIRST_STEP, first_step / bold),
         ):
-            slots.state.scalars[slot, column] = torch.where(value.isfinite(), value, 1.0)
+            value = torch.where(value.isfinite(), value, 1.0)
+            put(slots.state.scalars[:, column], slot, value, starting)
 
     def _step(self, slots: Tile, x: Tensor, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         lbfgs_step(slots.state, h.to(x.dtype), g, slots.active)

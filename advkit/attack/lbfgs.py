@@ -170,7 +170,7 @@ def lbfgs(
     if tile is not None:
         check_count("tile", tile)
     low, high, flat = check_images(x, lower, upper)
-    check_labels(labels, x)
+    classes = check_labels(labels, x)
     grid = None
     if levels is not None:
         check_count("levels", levels, least=2)
@@ -204,6 +204,7 @@ def lbfgs(
             loss=dlr(targeted) if loss == "dlr" else loss,
             targeted=targeted,
             kappa=kappa,
+            classes=classes,
         )
         shared: dict[str, Any] = {
             "norm": norm,

@@ -8,19 +8,18 @@ subclass: `augmented.AugmentedSearch` or `radius.RadiusSearch`.
 
 from __future__ import annotations
 
-import zlib
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advkit._rows import put, rows_where
+from advkit.attack.noise import Noise
 from advkit.attack.objective import Evaluation
-from advkit.attack.result import AttackStatus
-from advkit.attack.search import Search
+from advkit.attack.search import Search, row_sum
 from advkit.ops.lbfgs_step import Options, State
 from advkit.ops.lbfgs_step.state import Status
 from advkit.optim.tiles import Tile
@@ -88,6 +87,9 @@ class Leg:
     sharpness: float = 0.0
 
 
+FIELDS = tuple(field.name for field in fields(Leg))
+
+
 def legs(rivals: int, given: bool, smooth: bool) -> tuple[list[Leg], list[Leg]]:
     """Return the legs that every image begins with, and those it repeats after them.
 
@@ -146,10 +148,11 @@ class LegSearch(Search):
         **shared: Any,
     ) -> None:
         super().__init__(*args, **shared)
-        self._history, self._seed, self._starts = history, seed, starts
+        self._history, self._starts = history, starts
+        self._noise, self.key = Noise(self.x0, seed), self.full(0, torch.int64)
         self._rivals, self._smooth = rivals, smooth
-        self._legs: tuple[list[Leg], list[Leg]] = ([], [])
-        self._fields: dict[str, Tensor] = {}  # of the legs
+        # Rows of `Leg`, the repeated ones last; known once the number of classes is.
+        self._legs, self._repeated = self.full(0.0)[:0], 1
         self._order = self.full(-1, torch.int64)[:, None].repeat(1, MOST_CLASSES + 1)
         self.slack = self.full(0.0)
         # Of the present leg: its number, evaluations so far, class aimed at, nearest distance now
@@ -160,57 +163,61 @@ class LegSearch(Search):
         self.gap, self.sharpness = self.full(1.0), self.full(-COARSE if smooth else 0.0)
         self.nearest, self.mark = self.full(torch.inf), self.full(torch.inf)
 
-    def run(self, tile: int, advance: Callable[[int], None]) -> None:
-        """Carry all images through their legs, `tile` at a time."""
-        if len(self.x0) == 0:
-            return
-        slots = Tile(self._state(tile), len(self.x0))
-        while len(slots.active):
-            x, index = slots.trial(), slots.index
-            sharpness = self.sharpness[index] if self._smooth else None
-            evaluation = self.objective.constraint(
-                x, self.labels[index], self.rival[index], sharpness
-            )
-            first = self.forwards[index] == 0
-            self.forwards[index] += 1
-            self.backwards[index] += 1
-            done = torch.zeros_like(first)
-            if first.any():
-                done = self._begin(index, evaluation, first)
-            h = evaluation.loss.double() + self.slack[index]
-            gradient = self.open_part(evaluation.gradient, index)
-            size = self._dual(gradient)
-            starting = self.age[index] == 0
-            if starting.any():
-                self._set_out(slots, starting, x, h, gradient, size)
-            distance, c = self._step(slots, x, h, gradient)
-            self.record(index, distance, evaluation.margin, c)
-            ended = self._note(slots, x, evaluation, h, size, distance, c)
-            done |= ~self.can_afford(index, 2) | self.near_enough(index)
-            ended &= ~done
-            if ended.any():
-                self._next_leg(slots, ended)
-            if done.any():
-                advance(int(done.sum()))
-                free, fresh = slots.replace(done)
-                if len(fresh):
-                    self._load(slots.state, free, fresh, self.x0[fresh])
+    def round(self, slots: Tile) -> None:
+        """Advance every leg by an evaluation, and start the next where it has ended."""
+        x, index, live = slots.trial(), slots.index, ~slots.finished
+        sharpness = self.sharpness[index] if self._smooth else None
+        evaluation = self.objective.constraint(x, self.labels[index], self.rival[index], sharpness)
+        self.evaluated(index)
+        if len(slots.fresh):
+            self._begin(slots, evaluation)
+        h = evaluation.loss.double() + self.slack[index]
+        gradient = self.open_part(evaluation.gradient, index)
+        size = self._dual(gradient)
+        starting = self.age[index] == 0
+        rows = rows_where(starting)
+        if len(rows):
+            slope = gradient[rows], size[rows]
+            self._set_out(slots, rows, starting[rows], x[rows], h[rows], *slope)
+        distance, c = self._step(slots, x, h, gradient)
+        self.record(index, distance, evaluation.margin, c, live)
+        ended = self._note(slots, x, evaluation, h, size, distance, c)
+        slots.finished |= self.enough(index)
+        ended &= ~slots.finished
+        rows = rows_where(ended)
+        if len(rows):
+            self._next_leg(slots, rows, ended[rows])
+
+    def load(self, state: State, slots: Tensor, index: Tensor) -> None:
+        """Start the first legs of images `index` (k,) where they are."""
+        self.start(state, slots, index, self.x0[index])
 
     @abstractmethod
-    def _state(self, tile: int) -> State:
-        """Return a state whose slots hold the first images."""
-
-    @abstractmethod
-    def _load(self, state: State, slots: Tensor, index: Tensor, start: Tensor) -> None:
-        """Start legs of images `index` (k,) at `start` (k, n)."""
+    def start(
+        self,
+        state: State,
+        slots: Tensor,
+        index: Tensor,
+        start: Tensor,
+        where: Tensor | None = None,
+    ) -> None:
+        """Start legs of images `index` (k,) at `start` (k, n), where a mask (k,) holds."""
 
     @abstractmethod
     def _set_out(
-        self, slots: Tile, starting: Tensor, x: Tensor, h: Tensor, g: Tensor, size: Tensor
+        self,
+        slots: Tile,
+        rows: Tensor,
+        starting: Tensor,
+        x: Tensor,
+        h: Tensor,
+        g: Tensor,
+        size: Tensor,
     ) -> None:
-        """Prepare the legs that start, of the rows `starting` (b,), as if h were linear.
+        """Prepare the legs that start, as if h were linear.
 
-        x (b, n), h (b,), its gradient g (b, n) and the dual norm of that, `size` (b,).
+        Of some rows (k,), where the mask `starting` (k,) holds: x (k, n), h (k,), its gradient
+        g (k, n) and the dual norm of that, `size` (k,).
         """
 
     @abstractmethod
@@ -221,17 +228,14 @@ class LegSearch(Search):
     def _dual(self, g: Tensor) -> Tensor:
         """Return the dual norms (b,) of gradients (b, n): h falls by that per distance, at most."""
 
-    def _begin(self, index: Tensor, evaluation: Evaluation, first: Tensor) -> Tensor:
-        """Judge the original images; return which of them are finished."""
-        broken = first & ~(evaluation.loss.isfinite() & evaluation.gradient.isfinite().all(1))
-        fooled = first & evaluation.fooled & ~broken
-        self.status[index[fooled]] = AttackStatus.ALREADY_ADVERSARIAL
-        self.status[index[broken]] = AttackStatus.NON_FINITE
-        which = index[first]
-        logits = evaluation.logits[first]
-        if not self._legs[0]:
-            rivals = logits.shape[1] - 1 if self._rivals else 0
-            self._legs = legs(rivals, self._starts is not None, self._smooth)
+    def _begin(self, slots: Tile, evaluation: Evaluation) -> None:
+        """Judge the original images, and learn the scale of their margins and their rivals."""
+        rows, which = slots.fresh, slots.index[slots.fresh]
+        loss, logits = evaluation.loss[rows], evaluation.logits[rows]
+        gradient = evaluation.gradient[rows]
+        slots.finished[rows] = self.judge(which, loss, gradient, evaluation.fooled[rows])
+        if len(self._legs) == 0:
+            self._plan(logits.shape[1] - 1 if self._rivals else 0)
         others = logits.scatter(1, self.labels[which][:, None], -torch.inf)
         ranks = min(MOST_CLASSES + 1, others.shape[1] - 1)
         self._order[which, :ranks] = others.topk(ranks, dim=1).indices
@@ -239,11 +243,17 @@ class LegSearch(Search):
         if self.objective.in_logits:
             size = logits.double().abs().nan_to_num(posinf=0).amax(1)
             rounding = ROUNDING * torch.finfo(logits.dtype).eps * size
-        self.gap[which] = (evaluation.margin[first].double() + self.objective.kappa).abs()
+        self.gap[which] = (evaluation.margin[rows].double() + self.objective.kappa).abs()
         self.gap[which] = self.gap[which].clamp(min=1e-6)
         self.sharpness[which] = self.sharpness[which].abs() / self.gap[which]
-        self.slack[which] = SLACK * evaluation.loss[first].double().abs() + rounding
-        return fooled | broken
+        self.key[which] = self._noise.keys(self.x0[which])
+        self.slack[which] = SLACK * loss.double().abs() + rounding
+
+    def _plan(self, rivals: int) -> None:
+        """Put the legs into a table."""
+        begin, again = legs(rivals, self._starts is not None, self._smooth)
+        table = [[float(value) for value in astuple(leg)] for leg in begin + again]
+        self._legs, self._repeated = self.slack.new_tensor(table), len(again)
 
     def _note(
         self,
@@ -257,14 +267,15 @@ class LegSearch(Search):
     ) -> Tensor:
         """Keep the nearest points; return which legs are at their end."""
         index = slots.index
-        found = evaluation.surely & (self.age[index] + self.leg[index] > 0)
+        found = evaluation.surely & (self.age[index] + self.leg[index] > 0) & ~slots.finished
         better = found & (distance < self.distance[index])
-        if better.any():
+        rows = rows_where(better)
+        if len(rows):
             # As the result will have it, to the last digit.
-            distance[better] = self.length(x[better] - self.x0[index[better]])
+            which, points = index[rows], x[rows]
+            put(distance, rows, self.length(points - self.x0[which]), better[rows])
             better &= distance < self.distance[index]
-            which = index[better]
-            self.keep(which, x[better], distance[better], c[better])
+            self.keep(which, points, distance[rows], c[rows], better[rows])
         self.age[index] += 1
         age, best = self.age[index], self.distance[index]
         nearest = torch.where(found, distance, torch.inf).minimum(self.nearest[index])
@@ -286,26 +297,21 @@ class LegSearch(Search):
 
     def _table(self, index: Tensor, field: str) -> Tensor:
         """Look up a field of the present legs of some images."""
-        begin, again = self._legs
-        if field not in self._fields:
-            values = [float(getattr(leg, field)) for leg in begin + again]
-            self._fields[field] = self.x0.new_tensor(values, dtype=torch.float64)
-        leg = self.leg[index]
-        repeated = len(begin) + (leg - len(begin)) % len(again)
-        return self._fields[field][torch.where(leg < len(begin), leg, repeated)]
+        leg, begin = self.leg[index], len(self._legs) - self._repeated
+        leg = torch.where(leg < begin, leg, begin + (leg - begin) % self._repeated)
+        return self._legs[leg, FIELDS.index(field)]
 
-    def _next_leg(self, slots: Tile, ended: Tensor) -> None:
-        """Start the next legs of some images."""
-        index, slot = slots.index[ended], slots.active[ended]
-        state = slots.state
-        self.leg[index] += 1
-        self.age[index] = 0
-        self.nearest[index] = torch.inf
-        self.mark[index] = torch.inf
+    def _next_leg(self, slots: Tile, rows: Tensor, ended: Tensor) -> None:
+        """Start the next legs of some rows (k,), where their leg has ended (k,)."""
+        index, slot, state = slots.index[rows], slots.active[rows], slots.state
+        self.leg[index] += ended
+        put(self.age, index, 0, ended)
+        put(self.nearest, index, torch.inf, ended)
+        put(self.mark, index, torch.inf, ended)
         rank = self._table(index, "rival").long()
         chosen = self._order[index].gather(1, rank.clamp(min=0)[:, None])[:, 0]
-        self.rival[index] = torch.where(rank < 0, -1, chosen)
-        self.sharpness[index] = self._table(index, "sharpness") / self.gap[index]
+        put(self.rival, index, torch.where(rank < 0, -1, chosen), ended)
+        put(self.sharpness, index, self._table(index, "sharpness") / self.gap[index], ended)
         kind = self._table(index, "start")
         known = self.distance[index].isfinite()
         finite = state.status[slot] != Status.NON_FINITE
@@ -315,25 +321,13 @@ class LegSearch(Search):
             start = torch.where((kind == Start.GIVEN)[:, None], given, start)
         at_best = known & ((kind == Start.BEST) | (kind == Start.NEAR_BEST))
         start = torch.where(at_best[:, None], self.best[index], start)
-        noisy = (kind >= Start.NEAR_BEST) & finite
-        if noisy.any():
-            factor = torch.where(kind == Start.NEAR_BEST, NOISE_AT_BEST, NOISE_AT_ORIGINAL)
-            length = torch.where(
-                known, (self.best[index] - self.x0[index]).double().norm(dim=1), 1.0
-            )
-            noise = self._noise(index[noisy])
-            scaled = (factor * length)[noisy, None].to(noise.dtype) * noise
-            start[noisy] += scaled
-        self._load(state, slot, index, start)
-
-    def _noise(self, which: Tensor) -> Tensor:
-        """Draw directions (k, n) of length 1, by the images, their legs and the seed alone."""
-        rows = []
-        generator = torch.Generator()
-        seed = zlib.crc32(str(self._seed).encode())
-        for image, leg in zip(self.x0[which].cpu(), self.leg[which].tolist(), strict=True):
-            key = zlib.crc32(image.numpy().tobytes(), seed)
-            generator.manual_seed(key * 2**20 + leg)
-            row = torch.randn(len(image), generator=generator, dtype=image.dtype)
-            rows.append(row / row.norm())
-        return torch.stack(rows).to(self.x0.device)
+        noisy = (kind >= Start.NEAR_BEST) & finite & ended
+        some = rows_where(noisy)
+        if len(some):
+            which = index[some]
+            factor = torch.where(kind == Start.NEAR_BEST, NOISE_AT_BEST, NOISE_AT_ORIGINAL)[some]
+            length = row_sum((self.best[which] - self.x0[which]).double().square()).sqrt()
+            length = factor * torch.where(known[some], length, 1.0)
+            noise = self._noise.directions(self.key[which], self.leg[which])
+            put(start, some, start[some] + length[:, None].to(noise.dtype) * noise, noisy[some])
+        self.start(state, slot, index, start, ended)

@@ -67,6 +67,8 @@ class Objective:
         Whether to reach the labels or to leave them.
     kappa : float
         Confidence that counts as fooled, in logits.
+    classes : int
+        How many logits the labels need at least.
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class Objective:
         loss: str | CustomLoss,
         targeted: bool,
         kappa: float,
+        classes: int,
     ) -> None:
-        self._model, self._shape = model, shape
+        self._model, self._shape, self._classes = model, shape, classes
         self._loss, self._targeted, self.kappa = loss, targeted, kappa
 
     @property
@@ -180,12 +183,7 @@ class Objective:
             images = x.view(-1, *self._shape).requires_grad_()
             # A copy within the graph: a network may begin with an operation in place.
             output = self._model(images.clone())
-            logits = self._check(output, len(x), x.device, labels).detach().to(x.dtype).contiguous()
-            if len(labels) and int(labels.max()) >= logits.shape[1]:
-                raise ValueError(
-                    f"labels must be 0 ... {logits.shape[1] - 1} for a network of "
-                    f"{logits.shape[1]} logits, got {int(labels.max())}"
-                )
+            logits = self._check(output, x).detach().to(x.dtype).contiguous()
             loss, dlogits = head(logits, labels)
             # By the input alone: the parameters' .grad stay as they are.
             (gradient,) = torch.autograd.grad(
@@ -201,7 +199,7 @@ class Objective:
         """Return `fooled`, `surely` and `margin` of an evaluation at x (b, n): one forward pass."""
         with torch.no_grad():
             output = self._model(x.clone().view(-1, *self._shape))
-        logits = self._check(output, len(x), x.device, labels).to(x.dtype)
+        logits = self._check(output, x).to(x.dtype)
         margin = self._margin(logits, labels)
         return *self._fooled(logits, margin), margin
 
@@ -215,8 +213,8 @@ class Objective:
         rounding = 64 * torch.finfo(logits.dtype).eps * size
         return margin >= 0 if self.kappa > 0 else margin > 0, margin > rounding
 
-    @staticmethod
-    def _check(output: object, rows: int, device: torch.device, labels: Tensor) -> Tensor:
+    def _check(self, output: object, x: Tensor) -> Tensor:
+        rows = len(x)
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"model must return a tensor of logits (B, K), got {type(output).__name__}"
@@ -226,11 +224,16 @@ class Objective:
                 f"model must return logits of shape ({rows}, K) with K >= 2 for {rows} images, "
                 f"got {tuple(output.shape)}"
             )
+        if output.shape[1] < self._classes:
+            raise ValueError(
+                f"labels must be 0 ... {output.shape[1] - 1} for a network of {output.shape[1]} "
+                f"logits, got {self._classes - 1}"
+            )
         if not output.is_floating_point():
             raise TypeError(f"model must return floating logits, got {output.dtype}")
-        if output.device != device:
+        if output.device != x.device:
             raise ValueError(
-                f"model must return logits on {device}, where x is, got {output.device}"
+                f"model must return logits on {x.device}, where x is, got {output.device}"
             )
         if torch.is_grad_enabled() and not output.requires_grad:
             raise ValueError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advkit._rows import put, rows_where
 from advkit.attack.objective import Evaluation
-from advkit.attack.result import AttackStatus
 from advkit.attack.search import Search, row_sum
 from advkit.ops.lbfgs_step import Options, State, init, lbfgs_step
 from advkit.ops.lbfgs_step.state import Scalar
@@ -47,37 +46,29 @@ class PenaltySearch(Search):
         # Of the present solve.
         self.lowest, self.lowest_fools = self.full(torch.inf), self.full(False, torch.bool)
 
-    def run(self, tile: int, advance: Callable[[int], None]) -> None:
-        """Carry all images through their searches, `tile` at a time."""
-        if len(self.x0) == 0:
-            return
-        slots = Tile(self._state(tile), len(self.x0))
-        while len(slots.active):
-            x = slots.trial()
-            index = slots.index
-            evaluation = self.objective(x, self.labels[index])
-            first = self.forwards[index] == 0
-            self.forwards[index] += 1
-            self.backwards[index] += 1
-            done = torch.zeros_like(first)
-            if first.any():
-                done = self._begin(slots, index, evaluation, first)
-            gradient = self.open_part(evaluation.gradient, index)
-            lbfgs_step(slots.state, evaluation.loss, gradient, slots.active)
-            self._note(slots, x, evaluation)
-            self.distance[index[done]] = torch.inf  # an original is not an adversarial point found
-            stopped = slots.stopped() & ~done
-            done |= ~self.can_afford(index, 2) | self.near_enough(index)
-            if stopped.any():
-                done |= self._solve_ended(slots, index, stopped & ~done)
-            if done.any():
-                advance(int(done.sum()))
-                free, fresh = slots.replace(done)
-                if len(fresh):
-                    x0 = self.x0[fresh]
-                    slots.state.load(free, x0, x0=x0, c=self.c[fresh], **self.own_box(fresh))
+    def round(self, slots: Tile) -> None:
+        """Advance every solve by an evaluation, and c where it has ended."""
+        x, index, live = slots.trial(), slots.index, ~slots.finished
+        evaluation = self.objective(x, self.labels[index])
+        self.evaluated(index)
+        if len(slots.fresh):
+            self._begin(slots, evaluation)
+        gradient = self.open_part(evaluation.gradient, index)
+        lbfgs_step(slots.state, evaluation.loss, gradient, slots.active)
+        self._note(slots, x, evaluation, live)
+        slots.finished |= self.enough(index)
+        ended = slots.stopped() & ~slots.finished
+        rows = rows_where(ended)
+        if len(rows):
+            self._solve_ended(slots, rows, ended[rows])
 
-    def _state(self, tile: int) -> State:
+    def load(self, state: State, slots: Tensor, index: Tensor) -> None:
+        """Start searches of images `index` (k,) where they are."""
+        x0 = self.x0[index]
+        state.load(slots, x0, x0=x0, c=self.c[index], **self.own_box(index))
+
+    def state(self, tile: int) -> State:
+        """Return a state whose slots hold the first images."""
         options = Options(
             gradient_tolerance=1e-6,
             relative_tolerance=TOLERANCE,
@@ -98,60 +89,58 @@ class PenaltySearch(Search):
             options=options,
         )
 
-    def _note(self, slots: Tile, x: Tensor, evaluation: Evaluation) -> None:
+    def _note(self, slots: Tile, x: Tensor, evaluation: Evaluation, live: Tensor) -> None:
         """Keep the best point, and whether the lowest point of each solve fools the network."""
         index = slots.index
         size = slots.state.scalars[slots.active, Scalar.NORM]
         length = size.sqrt() if self.norm == "l2sq" else size
-        better = evaluation.surely & (length < self.distance[index])
-        if better.any():
-            which = index[better]
-            self.keep(which, x[better], length[better], self.c[which])
-        self.record(index, length, evaluation.margin, self.c[index])
+        # An original is not an adversarial point found.
+        better = evaluation.surely & (length < self.distance[index]) & ~slots.finished
+        rows = rows_where(better)
+        if len(rows):
+            which = index[rows]
+            self.keep(which, x[rows], length[rows], self.c[which], better[rows])
+        self.record(index, length, evaluation.margin, self.c[index], live)
         f = self.c[index] * size + evaluation.loss
         lower = f < self.lowest[index]
         self.lowest[index] = torch.where(lower, f, self.lowest[index])
         # As best points are judged: a c that fools by rounding alone would leave no point behind.
         self.lowest_fools[index] = torch.where(lower, evaluation.surely, self.lowest_fools[index])
 
-    def _begin(self, slots: Tile, index: Tensor, evaluation: Evaluation, first: Tensor) -> Tensor:
-        """Judge the original images and choose their first c; return which of them are finished."""
-        broken = first & ~(evaluation.loss.isfinite() & evaluation.gradient.isfinite().all(1))
-        done = (first & evaluation.fooled) | broken
-        self.status[index[first & evaluation.fooled]] = AttackStatus.ALREADY_ADVERSARIAL
-        self.status[index[broken]] = AttackStatus.NON_FINITE
+    def _begin(self, slots: Tile, evaluation: Evaluation) -> None:
+        """Judge the original images and choose their first c."""
+        rows, which = slots.fresh, slots.index[slots.fresh]
+        loss, gradient = evaluation.loss[rows], evaluation.gradient[rows]
+        slots.finished[rows] = self.judge(which, loss, gradient, evaluation.fooled[rows])
         # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of
         # the loss's.
-        g = self.open_part(evaluation.gradient, index).double()
+        g = self.open_part(gradient, which).double()
         slope = g.abs().amax(1) if self.norm == "l1" else row_sum(g.square()).sqrt()
         c = slope / 2
         if self.norm == "l2sq":
-            c = c * slope / (2 * evaluation.loss.double())
+            c = c * slope / (2 * loss.double())
         c = torch.where(c.isfinite() & (c > 0), c, 1.0)
-        which = index[first]
-        self.c[which] = c[first]
-        slots.state.scalars[slots.active[first], Scalar.C] = c[first]
-        self.lowest[which] = evaluation.loss[first].double()
-        return done
+        self.c[which] = c
+        slots.state.scalars[slots.active[rows], Scalar.C] = c
+        self.lowest[which] = loss.double()
 
-    def _solve_ended(self, slots: Tile, index: Tensor, ended: Tensor) -> Tensor:
-        """Move c where a solve has ended, start the next one; return which images are finished."""
-        which = index[ended]
+    def _solve_ended(self, slots: Tile, rows: Tensor, ended: Tensor) -> None:
+        """Move c, of the rows (k,) whose solve has ended (k,), and start the next one."""
+        which = slots.index[rows]
         fools, c = self.lowest_fools[which], self.c[which]
         low = torch.where(fools, torch.maximum(self.c_succeeds[which], c), self.c_succeeds[which])
         high = torch.where(fools, self.c_fails[which], torch.minimum(self.c_fails[which], c))
-        self.c_succeeds[which], self.c_fails[which] = low, high
+        put(self.c_succeeds, which, low, ended)
+        put(self.c_fails, which, high, ended)
         bracketed = (low > 0) & high.isfinite()
         factor = self.factor[which]
         further = torch.where(fools, c * factor, c / factor)
         c = torch.where(bracketed, (low * high).sqrt(), further)
-        self.factor[which] = factor.square().clamp(max=MOST_FACTOR)
+        put(self.factor, which, factor.square().clamp(max=MOST_FACTOR), ended)
         done = (bracketed & (high <= BRACKET * low)) | (c == 0) | c.isinf()
-        self.c[which] = c
-        self.lowest[which] = torch.inf
-        self.lowest_fools[which] = False
-        finished = torch.zeros_like(ended)
-        finished[ended] = done
-        slot = slots.active[ended][~done]
-        slots.state.load(slot, slots.state.x[slot], c=c[~done])
-        return finished
+        put(self.c, which, c, ended)
+        put(self.lowest, which, torch.inf, ended)
+        put(self.lowest_fools, which, False, ended)
+        put(slots.finished, rows, True, ended & done)
+        slot = slots.active[rows]
+        slots.state.load(slot, slots.state.x[slot], c=c, where=ended & ~done)

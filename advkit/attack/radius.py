@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advkit._rows import put, rows_where
 from advkit.attack.legs import NEVER, SLACK, LegSearch
 from advkit.attack.search import row_sum
 from advkit.ops.lbfgs_step import State, init, lbfgs_step
@@ -36,7 +37,8 @@ class RadiusSearch(LegSearch):
         super().__init__(*args, **shared)
         self.radius = self.full(torch.inf)
 
-    def _state(self, tile: int) -> State:
+    def state(self, tile: int) -> State:
+        """Return a state whose slots hold the first images."""
         x0 = self.x0[:tile]
         lower, upper = self._ball(torch.arange(tile, device=x0.device))
         return init(
@@ -47,10 +49,18 @@ class RadiusSearch(LegSearch):
             options=NEVER,
         )
 
-    def _load(self, state: State, slots: Tensor, index: Tensor, start: Tensor) -> None:
-        self.radius[index] = torch.inf
+    def start(
+        self,
+        state: State,
+        slots: Tensor,
+        index: Tensor,
+        start: Tensor,
+        where: Tensor | None = None,
+    ) -> None:
+        """Start legs of images `index` (k,) at `start` (k, n), where a mask (k,) holds."""
+        put(self.radius, index, torch.inf, where)
         lower, upper = self._ball(index)
-        state.load(slots, start, lower=lower, upper=upper)
+        state.load(slots, start, lower=lower, upper=upper, where=where)
 
     def _ball(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the box within the radius of some images (k, n)."""
@@ -62,22 +72,24 @@ class RadiusSearch(LegSearch):
         return row_sum(g.double().abs())
 
     def _set_out(
-        self, slots: Tile, starting: Tensor, x: Tensor, h: Tensor, g: Tensor, size: Tensor
+        self,
+        slots: Tile,
+        rows: Tensor,
+        starting: Tensor,
+        x: Tensor,
+        h: Tensor,
+        g: Tensor,
+        size: Tensor,
     ) -> None:
-        index, slot = slots.index[starting], slots.active[starting]
-        h, g, size, r = (
-            h[starting],
-            g[starting].double(),
-            size[starting],
-            x[starting] - self.x0[index],
-        )
+        index, slot = slots.index[rows], slots.active[rows]
+        g, r = g.double(), x - self.x0[index]
         gap = torch.maximum(h - row_sum(g * r.double()), SLACK * h.abs())
         radius = torch.maximum(gap / size, self.length(r))
-        self.radius[index] = torch.where(radius.isfinite(), radius, 1.0)
-        state = slots.state
-        state.lower[slot], state.upper[slot] = self._ball(index)
+        put(self.radius, index, torch.where(radius.isfinite(), radius, 1.0), starting)
+        self._set_faces(slots.state, slot, index, starting)
         steep = self.radius[index] * g.shape[1] / (LEAST_GRADIENT * size)
-        state.scalars[slot, Scalar.FIRST_STEP] = torch.where(steep.isfinite(), steep, 1.0)
+        steep = torch.where(steep.isfinite(), steep, 1.0)
+        put(slots.state.scalars[:, Scalar.FIRST_STEP], slot, steep, starting)
 
     def _step(self, slots: Tile, x: Tensor, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         state, index = slots.state, slots.index
@@ -87,11 +99,17 @@ class RadiusSearch(LegSearch):
         # At the least margin of its box a slot stops; its faces may still have to move.
         stopped = slots.stopped() & (state.status[slots.active] != Status.NON_FINITE)
         for_radius = accepted | stopped
-        if for_radius.any():
-            self._move_faces(state, slots.active[for_radius], index[for_radius])
+        rows = rows_where(for_radius)
+        if len(rows):
+            self._move_faces(state, slots.active[rows], index[rows], for_radius[rows])
         return self.length(x - self.x0[index]), torch.full_like(h, torch.nan)
 
-    def _move_faces(self, state: State, slot: Tensor, index: Tensor) -> None:
+    def _set_faces(self, state: State, slot: Tensor, index: Tensor, where: Tensor) -> None:
+        """Give slots the box within the radius of their images (k,), where a mask (k,) holds."""
+        for mine, new in zip((state.lower, state.upper), self._ball(index), strict=True):
+            put(mine, slot, new, where)
+
+    def _move_faces(self, state: State, slot: Tensor, index: Tensor, where: Tensor) -> None:
         """Take the radius's Newton step, and the points with it, to be evaluated next."""
         n = state.trial.shape[1]
         x, g = state.x[slot], state.vectors[slot, Vector.G, :n]
@@ -104,14 +122,10 @@ class RadiusSearch(LegSearch):
         wanted = torch.minimum(wanted, MOST_GROWTH * radius)
         # A slot that has stopped and would move its faces by nothing worth an evaluation stays so.
         at_end = (state.status[slot] != Status.RUNNING) & ((wanted / radius - 1).abs() < SLACK)
-        slot, index, wanted, r, x, at_face = (
-            values[~at_end] for values in (slot, index, wanted, r, x, at_face)
-        )
-        x0 = self.x0[index]
-        self.radius[index] = wanted
-        lower, upper = self._ball(index)
-        state.lower[slot], state.upper[slot] = lower, upper
+        where = where & ~at_end
+        put(self.radius, index, wanted, where)
+        self._set_faces(state, slot, index, where)
         new = torch.where(at_face, x0 + torch.sign(r) * wanted.to(r.dtype)[:, None], x)
-        state.trial[slot] = new.clamp(lower, upper)
-        state.counters[slot, Counter.PHASE] = int(Phase.START)
-        state.counters[slot, Counter.STATUS] = int(Status.RUNNING)
+        put(state.trial, slot, new.clamp(state.lower[slot], state.upper[slot]), where)
+        put(state.counters[:, Counter.PHASE], slot, int(Phase.START), where)
+        put(state.counters[:, Counter.STATUS], slot, int(Status.RUNNING), where)

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advkit._rows import put
 from advkit.attack.objective import Objective
 from advkit.attack.result import AttackResult, AttackStatus, Trajectory
 from advkit.attack.rounding import ROUNDING_PASSES, Grid, Rounding
+from advkit.ops.lbfgs_step import State
+from advkit.optim.tiles import Tile
 
 __all__ = ["Search", "row_sum"]
 
@@ -84,9 +87,32 @@ class Search(ABC):
         self.forwards, self.backwards = self.full(0, torch.int64), self.full(0, torch.int64)
         self.status = self.full(AttackStatus.NOT_FOUND, torch.int8)
 
-    @abstractmethod
     def run(self, tile: int, advance: Callable[[int], None]) -> None:
         """Search for all images, `tile` at a time; `advance` is told how many are finished."""
+        if len(self.x0) == 0:
+            return
+        slots = Tile(self.state(tile), len(self.x0), self._passes // 2)
+        while len(slots.active):
+            self.round(slots)
+            if slots.counts():
+                before = len(slots.active)
+                free, fresh = slots.replace()
+                if done := before - len(slots.active) + len(fresh):
+                    advance(done)
+                if len(fresh):
+                    self.load(slots.state, free, fresh)
+
+    @abstractmethod
+    def state(self, tile: int) -> State:
+        """Return a state whose slots hold the first images."""
+
+    @abstractmethod
+    def load(self, state: State, slots: Tensor, index: Tensor) -> None:
+        """Put images `index` (k,) into slots (k,)."""
+
+    @abstractmethod
+    def round(self, slots: Tile) -> None:
+        """Evaluate the network once on each active image and act upon it, asking a GPU nothing."""
 
     def full(self, value: float, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return one value for each image (B,)."""
@@ -118,29 +144,40 @@ class Search(ABC):
             return gradient
         return gradient * (self._open if len(self._open) == 1 else self._open[index])
 
-    def near_enough(self, index: Tensor) -> Tensor:
-        """Return which images may stop (b,)."""
-        if self._stop_distance is None:
-            return torch.zeros_like(index, dtype=torch.bool)
-        return self.distance[index] <= self._stop_distance[index]
-
-    def record(self, index: Tensor, distance: Tensor, margin: Tensor, c: Tensor) -> None:
-        """Add a round to the trajectory, if one is wanted."""
+    def record(
+        self, index: Tensor, distance: Tensor, margin: Tensor, c: Tensor, live: Tensor
+    ) -> None:
+        """Add a round of the images that are still searched for, if a trajectory is wanted."""
         if self._rounds is not None:
             passes = self.forwards[index] + self.backwards[index]
             self._rounds.append(
-                (index.clone(), passes, distance.clone(), margin.double(), c.clone())
+                (index.clone(), passes, distance.clone(), margin.double(), c.clone(), live)
             )
 
-    def can_afford(self, index: Tensor, passes: int) -> Tensor:
-        """Return which images may make so many passes more (b,)."""
-        return self.forwards[index] + self.backwards[index] + passes <= self._passes
+    def judge(self, which: Tensor, loss: Tensor, gradient: Tensor, fooled: Tensor) -> Tensor:
+        """Set the status of originals (k,) by their evaluations; return which are finished (k,)."""
+        broken = ~(loss.isfinite() & gradient.isfinite().all(1))
+        put(self.status, which, int(AttackStatus.ALREADY_ADVERSARIAL), fooled)
+        put(self.status, which, int(AttackStatus.NON_FINITE), broken)
+        return fooled | broken
 
-    def keep(self, which: Tensor, x: Tensor, distance: Tensor, c: Tensor) -> None:
-        """Note nearer points x (k, n) of the images `which` (k,)."""
-        self.best[which] = x
-        self.distance[which] = distance
-        self.c_best[which] = c
+    def evaluated(self, index: Tensor) -> None:
+        """Count an evaluation of some images."""
+        self.forwards[index] += 1
+        self.backwards[index] += 1
+
+    def enough(self, index: Tensor) -> Tensor:
+        """Return which images can afford no other evaluation, or are near enough (b,)."""
+        spent = self.forwards[index] + self.backwards[index] + 2 > self._passes
+        if self._stop_distance is None:
+            return spent
+        return spent | (self.distance[index] <= self._stop_distance[index])
+
+    def keep(self, index: Tensor, x: Tensor, distance: Tensor, c: Tensor, where: Tensor) -> None:
+        """Note points x (k, n) of some images, where they are nearer."""
+        put(self.best, index, x, where)
+        put(self.distance, index, distance, where)
+        put(self.c_best, index, c, where)
 
     def verify(self, tile: int) -> None:
         """Ask the network again about every point found, in other batches than it was found in."""
@@ -162,7 +199,8 @@ class Search(ABC):
         evaluation = self.objective.constraint(self.best[which], labels, torch.full_like(which, -1))
         self.forwards[which] += 1
         self.backwards[which] += 1
-        self.record(which, self.distance[which], evaluation.margin, self.c_best[which])
+        every = torch.ones_like(which, dtype=torch.bool)
+        self.record(which, self.distance[which], evaluation.margin, self.c_best[which], every)
         rounding.gradient = self.open_part(evaluation.gradient, which)
         nearest = torch.full_like(self.distance[which], torch.inf)
         for _ in range(ROUNDING_PASSES - 2):  # the evaluation was two
@@ -201,11 +239,10 @@ class Search(ABC):
         if self._rounds is None:
             return None
         if not self._rounds:
-            self.record(*(self.full(0.0, kind)[:0] for kind in (torch.int64, *3 * [torch.float64])))
-        index, passes, distance, margin, c = (
-            torch.cat(column) for column in zip(*self._rounds, strict=True)
-        )
-        return Trajectory(index, passes, distance, margin, c)
+            kinds = torch.int64, *3 * [torch.float64], torch.bool
+            self.record(*(self.full(0.0, kind)[:0] for kind in kinds))
+        *columns, live = (torch.cat(column) for column in zip(*self._rounds, strict=True))
+        return Trajectory(*(column[live] for column in columns))
 
 
 def row_sum(values: Tensor) -> Tensor:

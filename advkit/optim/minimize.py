@@ -47,7 +47,8 @@ def minimize(
     ----------
     value_and_grad : callable
         x (b, *shape) -> value (b,), gradient (b, *shape), in x0's dtype. b shrinks as problems
-        finish; a function whose rows differ takes a second argument, see `pass_index`.
+        finish, on a GPU up to seven rounds later; a function whose rows differ takes a second
+        argument, see `pass_index`.
     x0 : Tensor (B, *shape)
         Starting points, moved into the box. float32 or float64.
     lower, upper : float or Tensor
@@ -142,12 +143,13 @@ def minimize(
                 start[:size], lower=first(low), upper=first(high), history=history, options=options
             ),
             rows,
+            max_evaluations,
+            every=None if callback is None else 1,  # it is told of no problem that is finished
         )
         while len(slots.active):
             x = slots.trial()
             value, gradient = _evaluate(value_and_grad, x.view(-1, *shape), slots.index, pass_index)
             lbfgs_step(slots.state, value, gradient, slots.active)
-            stopped = slots.stopped()
             try:
                 if callback is not None:
                     callback(
@@ -159,13 +161,15 @@ def minimize(
                         )
                     )
             except StopIteration:
-                stopped = torch.ones_like(stopped)
                 _collect(out, slots.state, slots.active, slots.index)
                 break
-            if stopped.any():
-                _collect(out, slots.state, slots.active[stopped], slots.index[stopped])
-                advance(int(stopped.sum()))
-                free, index = slots.replace(stopped)
+            if slots.counts():
+                slots.finished = slots.stopped()
+                done = slots.finished.nonzero()[:, 0]
+                if len(done):
+                    _collect(out, slots.state, slots.active[done], slots.index[done])
+                    advance(len(done))
+                free, index = slots.replace()
                 if len(index):
                     slots.state.load(
                         free, start[index], lower=these(low, index), upper=these(high, index)

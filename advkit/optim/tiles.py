@@ -1,21 +1,30 @@
-"""Carrying many problems through a few slots: a tile, refilled from the queue."""
+"""Carrying many problems through a few slots: a tile, refilled from the queue.
+
+A round asks a GPU nothing (`advkit._rows`); between some of them the host looks which problems are
+finished.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from advkit import _rows
 from advkit.ops.lbfgs_step import State, Status
 
 __all__ = ["Tile", "default_tile"]
+
+LOOK_EVERY = 8  # rounds, on a GPU
 
 
 class Tile:
     """Which problem sits in which slot of a state.
 
-    A round evaluates the trial points of the active slots. Slots whose problems have stopped take
-    the next problems of the queue; when the queue is empty they drop out of the batch. Histories
-    never move.
+    A round evaluates the trial points of the active slots. At a look the slots whose problems are
+    finished take the next problems of the queue; when the queue is empty they drop out of the
+    batch. Histories never move. On a CPU every round ends with a look, on a GPU every eighth and
+    those in which a problem has spent its evaluations; until then what is finished is evaluated on.
 
     Parameters
     ----------
@@ -23,6 +32,10 @@ class Tile:
         Its T slots hold the problems 0 ... T - 1.
     problems : int
         How many there are, at least T.
+    evaluations : int
+        Of each problem at most.
+    every : int, optional
+        Rounds from look to look.
 
     Attributes
     ----------
@@ -32,15 +45,25 @@ class Tile:
         Slots to evaluate.
     index : Tensor (b,) of int64
         The problems in them.
+    fresh : Tensor (k,) of int64
+        The rows, of those b, that the present round evaluates for the first time.
+    finished : Tensor (b,) of bool
+        Which rows' problems are finished; the next look replaces them.
     """
 
-    def __init__(self, state: State, problems: int) -> None:
+    def __init__(
+        self, state: State, problems: int, evaluations: int, every: int | None = None
+    ) -> None:
         device = state.trial.device
         self.state = state
         self.active = torch.arange(len(state.trial), device=device)
         self.index = self.active.clone()
-        self._next = len(state.trial)
-        self._problems = problems
+        self.fresh = self.active.clone()
+        self.finished = torch.zeros_like(self.active, dtype=torch.bool)
+        self._next, self._problems = len(state.trial), problems
+        self._rounds, self._most = np.zeros(len(state.trial), dtype=np.int64), evaluations
+        self._every = every or (LOOK_EVERY if _rows.host_waits(device) else 1)
+        self._since_look = 0
 
     def trial(self) -> Tensor:
         """Return a copy (b, n) of the points to evaluate."""
@@ -50,29 +73,36 @@ class Tile:
         """Return which of the active slots have stopped (b,)."""
         return self.state.status[self.active] != Status.RUNNING
 
-    def replace(self, finished: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the slots of finished problems to the next of the queue, and drop those left over.
+    def counts(self) -> bool:
+        """Count a round; return whether the host is to look which problems are finished."""
+        self.fresh = self.fresh[:0]
+        self._rounds += 1
+        self._since_look += 1
+        return self._since_look == self._every or int(self._rounds.max()) >= self._most
 
-        Parameters
-        ----------
-        finished : Tensor (b,) of bool
-            Which of the active slots.
+    def replace(self) -> tuple[Tensor, Tensor]:
+        """Give the slots of finished problems to the next of the queue, and drop those left over.
 
         Returns
         -------
         slots, index : Tensor (k,) of int64
             The slots to load, and the problems to load into them.
         """
-        free = finished.nonzero()[:, 0]
+        self._since_look = 0
+        free = self.finished.nonzero()[:, 0]
         taken = free[: self._problems - self._next]
         index = torch.arange(self._next, self._next + len(taken), device=free.device)
         self._next += len(taken)
         self.index[taken] = index
-        slots = self.active[taken]
+        self.fresh, slots = taken, self.active[taken]
+        self._rounds[taken.cpu().numpy()] = 0
+        self.finished[taken] = False
         if len(taken) < len(free):
-            keep = ~finished
-            keep[taken] = True
+            keep = ~self.finished
+            self.fresh = (keep.cumsum(0) - 1)[taken]
             self.active, self.index = self.active[keep], self.index[keep]
+            self._rounds = self._rounds[keep.cpu().numpy()]
+            self.finished = self.finished[keep]
         return slots, index
 
 

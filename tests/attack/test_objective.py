@@ -20,7 +20,7 @@ def network(dtype=torch.float64):
 
 
 def objective(model, *, loss="cross_entropy", targeted=False, kappa=KAPPA, shape=SHAPE):
-    return Objective(model, shape, loss=loss, targeted=targeted, kappa=kappa)
+    return Objective(model, shape, loss=loss, targeted=targeted, kappa=kappa, classes=1)
 
 
 def expected_loss(logits, labels, loss, targeted):

@@ -12,8 +12,13 @@ from advkit.optim.tiles import Tile, default_tile
 MIB = 1 << 20
 
 
-def tile_of(slots, problems):
-    return Tile(init(torch.arange(float(slots))[:, None]), problems)
+def tile_of(slots, problems, **options):
+    return Tile(init(torch.arange(float(slots))[:, None]), problems, 100, **options)
+
+
+def replace(tile, finished):
+    tile.finished = torch.tensor(finished)
+    return tile.replace()
 
 
 def test_starts_with_the_first_problems():
@@ -31,7 +36,7 @@ def test_trial_is_a_copy():
 
 def test_finished_slots_take_the_next_problems():
     tile = tile_of(3, 6)
-    slots, index = tile.replace(torch.tensor([True, False, True]))
+    slots, index = replace(tile, [True, False, True])
     assert slots.tolist() == [0, 2]
     assert index.tolist() == [3, 4]
     assert tile.active.tolist() == [0, 1, 2]
@@ -40,30 +45,63 @@ def test_finished_slots_take_the_next_problems():
 
 def test_slots_drop_out_once_the_queue_is_empty():
     tile = tile_of(3, 4)
-    slots, index = tile.replace(torch.tensor([True, True, False]))
+    slots, index = replace(tile, [True, True, False])
     assert (slots.tolist(), index.tolist()) == ([0], [3])
     assert tile.active.tolist() == [0, 2]
     assert tile.index.tolist() == [3, 2]
-    slots, index = tile.replace(torch.tensor([False, True]))
+    slots, index = replace(tile, [False, True])
     assert len(slots) == len(index) == 0
     assert tile.active.tolist() == [0]
     assert tile.index.tolist() == [3]
-    tile.replace(torch.tensor([True]))
+    replace(tile, [True])
     assert len(tile.active) == 0
 
 
 def test_nothing_finished_changes_nothing():
     tile = tile_of(2, 4)
-    slots, index = tile.replace(torch.tensor([False, False]))
+    slots, index = replace(tile, [False, False])
     assert len(slots) == len(index) == 0
     assert tile.index.tolist() == [0, 1]
 
 
 def test_stopped_reads_the_active_slots_only():
     tile = tile_of(3, 3)
-    tile.replace(torch.tensor([True, False, False]))
+    replace(tile, [True, False, False])
     tile.state.counters[2, Counter.STATUS] = Status.GRADIENT
     assert tile.stopped().tolist() == [False, True]
+
+
+def test_fresh_rows_are_those_not_evaluated_yet():
+    tile = tile_of(4, 6)
+    assert tile.fresh.tolist() == [0, 1, 2, 3]
+    tile.counts()
+    assert len(tile.fresh) == 0
+    replace(tile, [True, False, False, True])
+    assert tile.fresh.tolist() == [0, 3]
+    tile.counts()
+    replace(tile, [False, True, False, False])
+    assert len(tile.fresh) == 0
+    tile = tile_of(4, 5)
+    replace(tile, [False, True, True, False])  # row 1 takes the problem, row 2 drops out
+    assert tile.fresh.tolist() == [1]
+    assert tile.index.tolist() == [0, 4, 3]
+
+
+def test_the_host_looks_after_every_round_on_a_cpu():
+    tile = tile_of(2, 2)
+    assert all(tile.counts() or tile.replace() for _ in range(5))
+
+
+def test_else_seldom_and_whenever_the_evaluations_of_a_problem_are_spent():
+    tile = Tile(init(torch.zeros(2, 1)), 4, 10, every=4)
+    looks = []
+    for number in range(1, 19):
+        if tile.counts():
+            looks.append(number)
+            replace(tile, [number == 4, number == 10])
+    # The first row's new problem has spent its evaluations at 14, but is kept.
+    assert looks[:3] == [4, 8, 10]
+    assert looks[3:] == list(range(14, 19))
 
 
 @pytest.mark.parametrize("element_size", [4, 8])

@@ -8,6 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from advkit._rows import put
 from advkit.norms import NORMS
 from advkit.ops._check import as_bound, check_choice, check_count, check_tensor, check_vector
 
@@ -175,6 +176,7 @@ class State:
         first_step: Tensor | float = 0.0,
         lower: Tensor | None = None,
         upper: Tensor | None = None,
+        where: Tensor | None = None,
     ) -> None:
         """Put new problems into slots: nothing of the old ones stays but what is not given here.
 
@@ -197,26 +199,23 @@ class State:
             finite box, else at most 1 / |g|_1.
         lower, upper : Tensor (k, 1 or n), optional
             The box, if each slot has its own.
+        where : Tensor (k,) of bool, optional
+            Which of these slots, where the host would have to wait for their number; the others
+            stay as they are.
         """
         for mine, new in ((self.x0, x0), (self.lower, lower), (self.upper, upper)):
             if new is not None:
-                mine[slots] = new
+                put(mine, slots, new, where)
         one = len(self.lower) == 1, len(self.upper) == 1
         low = self.lower if one[0] else self.lower[slots]
         high = self.upper if one[1] else self.upper[slots]
-        self.trial[slots] = torch.clamp(start, low, high)
-        weight = self.scalars[slots, Scalar.C] if c is None else c
-        self.scalars[slots] = 0
-        for column, value in (
-            (Scalar.C, weight),
-            (Scalar.MU, mu),
-            (Scalar.RHO, rho),
-            (Scalar.FIRST_STEP, first_step),
-        ):
-            self.scalars[slots, column] = torch.as_tensor(
-                value, dtype=torch.float64, device=self.scalars.device
-            )
-        self.counters[slots] = 0
+        put(self.trial, slots, torch.clamp(start, low, high), where)
+        scalars = self.scalars.new_zeros(len(slots), len(Scalar))
+        scalars[:, Scalar.C] = self.scalars[slots, Scalar.C] if c is None else c
+        scalars[:, Scalar.MU], scalars[:, Scalar.RHO] = mu, rho
+        scalars[:, Scalar.FIRST_STEP] = first_step
+        put(self.scalars, slots, scalars, where)
+        put(self.counters, slots, 0, where)
 
 
 def init(
