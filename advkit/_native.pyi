@@ -3,7 +3,7 @@
 Private: the kernels take raw addresses, of tensors that `advkit.ops` has checked. The names are
 those of ``csrc/include/advkit/params.hpp``, which has the layouts; ``name_row`` is the stride
 between the rows of `name` in elements, 0 where one row serves all. ``_f32`` and ``_f64`` tell the
-type of the floating data.
+type of the floating data, and a second suffix that of stored pairs if it is another.
 """
 
 def available_isas() -> list[str]:
@@ -88,6 +88,8 @@ def two_loop_f32(
 ) -> None: ...
 
 two_loop_f64 = two_loop_f32
+two_loop_f32_f16 = two_loop_f32
+two_loop_f32_bf16 = two_loop_f32
 
 def lbfgs_step_f32(
     rows: int,
@@ -120,3 +122,5 @@ def lbfgs_step_f32(
 ) -> None: ...
 
 lbfgs_step_f64 = lbfgs_step_f32
+lbfgs_step_f32_f16 = lbfgs_step_f32
+lbfgs_step_f32_bf16 = lbfgs_step_f32

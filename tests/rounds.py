@@ -14,6 +14,7 @@ from advkit import ops
 from advkit.norms import NORMS
 from advkit.ops import Options, Status, use_backend
 from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, Vector
+from advkit.ops.two_loop.reference import pair_scale
 
 N = 37  # whole registers and a rest, in every instruction set
 
@@ -312,6 +313,13 @@ def single(state):
     """Return the state in float32; rounding is monotonic, so what was in the box still is."""
     names = ("trial", "vectors", "history", "x0", "lower", "upper")
     return dataclasses.replace(state, **{name: getattr(state, name).float() for name in names})
+
+
+def in_16_bits(state, stored):
+    """Return a state of float32 with its pairs as lbfgs_step would have stored them."""
+    ss, yy = state.history.double().square().sum(-1).unbind(2)
+    scale = torch.where(ss + yy > 0, pair_scale(ss, yy), 1)[:, :, None, None]
+    return dataclasses.replace(state, history=(scale.float() * state.history).to(stored))
 
 
 def telling(before, after, most):

@@ -13,10 +13,22 @@ __all__ = [
     "as_rows",
     "check_choice",
     "check_count",
+    "check_history_dtype",
     "check_tensor",
     "check_vector",
     "row_stride",
+    "stored_dtype",
+    "suffix",
 ]
+
+# Of stored pairs beside values of float32.
+STORED = (torch.bfloat16, torch.float16)
+SUFFIXES = {
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
+}
 
 
 def check_tensor(
@@ -110,6 +122,27 @@ def check_count(name: str, value: object, *, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
+def check_history_dtype(history_dtype: object, values: torch.dtype) -> None:
+    """Raise unless pairs can be stored in this dtype, None for that of the values."""
+    if history_dtype is None:
+        return
+    if history_dtype not in STORED:
+        raise ValueError(
+            f"history_dtype must be None, torch.bfloat16 or torch.float16, got {history_dtype!r}"
+        )
+    if values != torch.float32:
+        raise ValueError(
+            f"history_dtype={history_dtype} needs values of torch.float32, got {values}"
+        )
+
+
+def stored_dtype(pairs: object, like: Tensor) -> torch.dtype:
+    """Return the dtype to expect of stored pairs: its own if that goes with `like`, else like's."""
+    if isinstance(pairs, Tensor) and pairs.dtype in STORED and like.dtype == torch.float32:
+        return pairs.dtype
+    return like.dtype
+
+
 def as_rows(name: str, value: Tensor, x: Tensor, x_name: str) -> Tensor:
     """Bring a tensor that broadcasts to x (B, *shape) to rows (1 or B, n)."""
     try:
@@ -157,3 +190,11 @@ def as_bound(name: str, value: float | Tensor, like: Tensor) -> Tensor:
 def row_stride(tensor: Tensor) -> int:
     """Stride between rows as the kernels count it: 0 for a single row, which serves all."""
     return tensor.stride(0) if tensor.shape[0] > 1 else 0
+
+
+def suffix(values: Tensor, pairs: Tensor | None = None) -> str:
+    """Name the types of an op as its functions do: of the values, and of the pairs if another."""
+    name = SUFFIXES[values.dtype]
+    return (
+        name if pairs is None or pairs.dtype == values.dtype else f"{name}_{SUFFIXES[pairs.dtype]}"
+    )

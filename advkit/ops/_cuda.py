@@ -11,14 +11,7 @@ from torch import Tensor
 
 from advkit.ops._check import row_stride
 
-__all__ = ["bound_at", "cuda", "run", "shared_memory", "suffix", "workspace"]
-
-SUFFIXES = {
-    torch.float32: "f32",
-    torch.float64: "f64",
-    torch.float16: "f16",
-    torch.bfloat16: "bf16",
-}
+__all__ = ["bound_at", "cuda", "run", "shared_memory", "workspace"]
 
 
 @cache
@@ -33,14 +26,6 @@ def cuda() -> ModuleType:
 def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a block on this device may have."""
     return int(cuda().shared_memory(device.index))
-
-
-def suffix(values: Tensor, pairs: Tensor | None = None) -> str:
-    """Name the types of an op as its functions do: of the values, and of the pairs if another."""
-    name = SUFFIXES[values.dtype]
-    return (
-        name if pairs is None or pairs.dtype == values.dtype else f"{name}_{SUFFIXES[pairs.dtype]}"
-    )
 
 
 def bound_at(bound: Tensor) -> Any:

@@ -102,18 +102,18 @@ void class_loss(const ClassLossParams<T>& p, int threads) {
   parallel_for(p.rows, threads, [&](int64_t i, int) { class_loss_row(p, i); });
 }
 
-template <class T>
-void two_loop(const TwoLoopParams<T>& p, int threads) {
+template <class T, class H = T>
+void two_loop(const TwoLoopParams<T, H>& p, int threads) {
   for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) {
     two_loop_row(p, i, crew, scratch);
   });
 }
 
-template <class T>
-void lbfgs_step(const StepParams<T>& p, int threads) {
+template <class T, class H = T>
+void lbfgs_step(const StepParams<T, H>& p, int threads) {
   with_norm(p.norm, [&](auto norm) {
     for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) {
-      Step<norm.value, T>(p, i, crew, scratch).advance();
+      Step<norm.value, T, H>(p, i, crew, scratch).advance();
     });
   });
 }
@@ -128,7 +128,11 @@ const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,
                                   class_loss<double>,
                                   two_loop<float>,
                                   two_loop<double>,
+                                  two_loop<float, Float16>,
+                                  two_loop<float, BFloat16>,
                                   lbfgs_step<float>,
-                                  lbfgs_step<double>};
+                                  lbfgs_step<double>,
+                                  lbfgs_step<float, Float16>,
+                                  lbfgs_step<float, BFloat16>};
 
 }  // namespace advkit

@@ -8,16 +8,23 @@
 
 namespace advkit {
 
+template <class Params>
+using Kernel = void (*)(const Params&, int threads);
+
 struct Kernels {
   const char* isa;
-  void (*penalty_f32)(const PenaltyParams<float>&, int threads);
-  void (*penalty_f64)(const PenaltyParams<double>&, int threads);
-  void (*class_loss_f32)(const ClassLossParams<float>&, int threads);
-  void (*class_loss_f64)(const ClassLossParams<double>&, int threads);
-  void (*two_loop_f32)(const TwoLoopParams<float>&, int threads);
-  void (*two_loop_f64)(const TwoLoopParams<double>&, int threads);
-  void (*lbfgs_step_f32)(const StepParams<float>&, int threads);
-  void (*lbfgs_step_f64)(const StepParams<double>&, int threads);
+  Kernel<PenaltyParams<float>> penalty_f32;
+  Kernel<PenaltyParams<double>> penalty_f64;
+  Kernel<ClassLossParams<float>> class_loss_f32;
+  Kernel<ClassLossParams<double>> class_loss_f64;
+  Kernel<TwoLoopParams<float>> two_loop_f32;
+  Kernel<TwoLoopParams<double>> two_loop_f64;
+  Kernel<TwoLoopParams<float, Float16>> two_loop_f32_f16;
+  Kernel<TwoLoopParams<float, BFloat16>> two_loop_f32_bf16;
+  Kernel<StepParams<float>> lbfgs_step_f32;
+  Kernel<StepParams<double>> lbfgs_step_f64;
+  Kernel<StepParams<float, Float16>> lbfgs_step_f32_f16;
+  Kernel<StepParams<float, BFloat16>> lbfgs_step_f32_bf16;
 };
 
 // Those that were compiled in and that this processor can run, the best one last.

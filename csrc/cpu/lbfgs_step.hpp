@@ -14,10 +14,10 @@
 namespace advkit {
 namespace {
 
-template <Norm norm, class T>
+template <Norm norm, class T, class H>
 class Step {
  public:
-  Step(const StepParams<T>& p, int64_t row, const Crew<>& crew, const Scratch<T>& scratch)
+  Step(const StepParams<T, H>& p, int64_t row, const Crew<>& crew, const Scratch<T>& scratch)
       : p_(p),
         crew_(crew),
         w_(scratch),
@@ -41,8 +41,8 @@ class Step {
     if (control_.act == Act::restart) variables = split_variables();
     if (!control_.aim) return;
     if (control_.quasi) {
-      const T* history = p_.history + slot_ * p_.m * 2 * p_.ld;
-      const Pairs<T> pairs{history, history + p_.ld, 2 * p_.ld, 2 * p_.ld, p_.m, control_.head, control_.count};
+      const H* history = p_.history + slot_ * p_.m * 2 * p_.ld;
+      const Pairs<H> pairs{history, history + p_.ld, 2 * p_.ld, 2 * p_.ld, p_.m, control_.head, control_.count};
       const auto last = two_loop_core(crew_, n_, pairs, w_, variables.all_free);
       if (last.any && quasi_newton(last)) return decision_.aimed(true);
       decision_.fall_back(last.any);
@@ -53,7 +53,7 @@ class Step {
  private:
   double scalar(int which) const { return p_.scalars[slot_ * column::scalars + which]; }
   T* vector(int which) const { return p_.vectors + (slot_ * column::vectors + which) * p_.ld; }
-  T* pair(int64_t j, int which) const { return p_.history + ((slot_ * p_.m + j) * 2 + which) * p_.ld; }
+  H* pair(int64_t j, int which) const { return p_.history + ((slot_ * p_.m + j) * 2 + which) * p_.ld; }
 
   // The gradient at the trial point, and what the decisions need of it.
   Evaluation evaluate() {
@@ -147,13 +147,14 @@ class Step {
     const T weight = control_.weight, margin = control_.margin;
     const auto factors = new_weight ? penalty_factors<norm>(crew_, n_, point, x0_, g_loss_, scalar(column::c), weight) : factors_;
     T *x = vector(column::x), *g = vector(column::g);
-    T *s_new = pair(control_.place, 0), *y_new = pair(control_.place, 1);
+    H *s_new = pair(control_.place, 0), *y_new = pair(control_.place, 1);
+    const T pair_scale = control_.pair_scale;
     const auto t = sweep<T, 1, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> x1 = load(point + i, lanes);
       Vec<T> g1 = load(point_g + i, lanes);
       if (keep_pair) {
-        store(s_new + i, x1 - load(x + i, lanes), lanes);
-        store(y_new + i, g1 - load(g + i, lanes), lanes);
+        store(s_new + i, pair_scale * (x1 - load(x + i, lanes)), lanes);
+        store(y_new + i, pair_scale * (g1 - load(g + i, lanes)), lanes);
       }
       if (new_weight) g1 = penalty_gradient<norm, T>(factors, x1, load(x0_ + i, lanes), weight * load(g_loss_ + i, lanes));
       store(x + i, x1, lanes);
@@ -164,7 +165,7 @@ class Step {
   }
 
   // d = -H g on the free variables, -g on the active ones. False if d or its projection does not descend.
-  bool quasi_newton(const Unfinished<T>& last) {
+  bool quasi_newton(const Unfinished<T, H>& last) {
     // A step that the box cuts to little of its descent runs into a corner.
     return try_direction(least_share, [=, *this](int64_t i, auto lanes, Vec<T> g) {
       const Vec<T> Hg = load(w_.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
@@ -193,7 +194,7 @@ class Step {
     return descends(t.sum[0], t.sum[1], share);
   }
 
-  const StepParams<T>& p_;
+  const StepParams<T, H>& p_;
   const Crew<>& crew_;
   const Scratch<T> w_;
   const int64_t n_, row_, slot_;
@@ -203,7 +204,7 @@ class Step {
   const T* const g_loss_;
   PenaltyFactors<T> factors_{};  // at the trial point
   Control<T> control_{};
-  Decision<T, T> decision_;
+  Decision<T, H> decision_;
 };
 
 }  // namespace

@@ -4,14 +4,15 @@
 #pragma once
 
 #include "advkit/rules.hpp"
+#include "half.hpp"
 #include "sweep.hpp"
 
 namespace advkit {
 namespace {
 
-template <class T>
+template <class H>
 struct Pairs {
-  const T *S, *Y;  // pair j at S + j * S_pair
+  const H *S, *Y;  // pair j at S + j * S_pair
   int64_t S_pair, Y_pair;
   int64_t m, head, count;
 
@@ -29,26 +30,26 @@ struct Scratch {
 };
 
 // The last axpy is left to the caller, who has a pass over q of its own: H g = q + coefficient s on F.
-template <class T>
+template <class T, class H>
 struct Unfinished {
   bool any;  // false: no pair could be used, and q is as it was
   T coefficient;
-  const T* s;
+  const H* s;
 };
 
 // On entry q = g on F and 0 elsewhere. The axpy of one pair and the dot products of the next share a pass.
-template <class T, bool AllFree>
-Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs, const Scratch<T>& w) {
+template <class T, bool AllFree, class H>
+Unfinished<T, H> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<H>& pairs, const Scratch<T>& w) {
   const auto on_free = [=](int64_t i, Vec<T> v) {
     if constexpr (AllFree) return v;
     return w.masked(i, v);
   };
   T a = 0;  // of the axpy that is still to do
-  const T* pending = nullptr;
+  const H* pending = nullptr;
   double gamma = 0;
   for (int64_t k = 0; k < pairs.count; ++k) {
     const int64_t j = pairs.from_newest(k);
-    const T *S = pairs.S + j * pairs.S_pair, *Y = pairs.Y + j * pairs.Y_pair;
+    const H *S = pairs.S + j * pairs.S_pair, *Y = pairs.Y + j * pairs.Y_pair;
     const auto dots = [=](int64_t i, Vec<T> q, auto lanes, auto& acc) {
       const Vec<T> s = on_free(i, load(S + i, lanes)), y = on_free(i, load(Y + i, lanes));
       acc.sum[0] += s * q;
@@ -79,11 +80,11 @@ Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs
 
   const T scale = static_cast<T>(gamma);
   T coefficient = 0;
-  const T* s_before = nullptr;
+  const H* s_before = nullptr;
   for (int64_t k = pairs.count - 1; k >= 0; --k) {
     const int64_t j = pairs.from_newest(k);
     if (w.sy[j] == 0) continue;
-    const T* Y = pairs.Y + j * pairs.Y_pair;
+    const H* Y = pairs.Y + j * pairs.Y_pair;
     Totals<1> t;
     if (s_before == nullptr) {
       t = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
@@ -107,14 +108,14 @@ Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs
   return {true, coefficient, s_before};
 }
 
-template <class T>
-Unfinished<T> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<T>& pairs, const Scratch<T>& w, bool all_free) {
+template <class T, class H>
+Unfinished<T, H> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<H>& pairs, const Scratch<T>& w, bool all_free) {
   return all_free ? two_loop_core<T, true>(crew, n, pairs, w) : two_loop_core<T, false>(crew, n, pairs, w);
 }
 
 // The op of its own: direction = -H g on F, -g elsewhere; -g everywhere if no pair can be used.
-template <class T>
-void two_loop_row(const TwoLoopParams<T>& p, int64_t row, const Crew<>& crew, const Scratch<T>& w) {
+template <class T, class H>
+void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew<>& crew, const Scratch<T>& w) {
   const T* g = p.g + row * p.g_row;
   const bool* free = p.free + row * p.free_row;
   T* direction = p.direction + row * p.n;
@@ -127,7 +128,7 @@ void two_loop_row(const TwoLoopParams<T>& p, int64_t row, const Crew<>& crew, co
     for (int lane = 0; lane < lanes.lanes; ++lane) ones[lane] = T(1);
     acc.max[0] = larger<T>(acc.max[0], keep<T>(~m, ones));
   });
-  const Pairs<T> pairs{p.S + row * p.S_row, p.Y + row * p.Y_row, p.S_pair, p.Y_pair, p.m, p.head[row], p.count[row]};
+  const Pairs<H> pairs{p.S + row * p.S_row, p.Y + row * p.Y_row, p.S_pair, p.Y_pair, p.m, p.head[row], p.count[row]};
   const auto last = two_loop_core(crew, p.n, pairs, w, bound.max[0] == 0);
   sweep<T, 0>(crew, p.n, [=](int64_t i, auto lanes, auto&) {
     Vec<T> d = load(g + i, lanes);

@@ -25,6 +25,7 @@ from rounds import (
     copy,
     differences,
     evaluate,
+    in_16_bits,
     noise,
     recorded,
     run_name,
@@ -33,12 +34,13 @@ from rounds import (
     start,
     telling,
 )
-from tolerances import ONE_STEP
+from tolerances import ONE_STEP, relative_error
 
 from advkit import ops
 from advkit.norms import NORMS
 from advkit.ops import Options, Status, use_backend
 from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, Vector
+from advkit.ops.two_loop.reference import pair_scale
 
 some_runs = pytest.mark.parametrize(
     "run", [RUNS[7], RUNS[MIXED]], ids=lambda run: run_name(run).rpartition("-")[2]
@@ -435,6 +437,101 @@ def test_equals_the_composition_of_the_ops(norm, dtype, fast_implementation):
             close = {"rtol": ONE_STEP[dtype], "atol": ONE_STEP[dtype]}
             torch.testing.assert_close(ours[accepted], theirs[accepted], **close)
     assert checked > 20
+
+
+STORED = [torch.bfloat16, torch.float16]
+
+
+def assert_pairs_of_16_bits(got, before, slots):
+    """Check that what a round stored is its s and y times one power of two, rounded by torch."""
+    was, now = before.counters, got.counters
+    kept = slots[was[slots, Counter.HEAD] != now[slots, Counter.HEAD]]
+    place = was[kept, Counter.HEAD].long()
+    pair = got.history[kept, place, :, :N]
+    x, g = [Vector.X], [Vector.G]
+    s = got.vectors[kept][:, x, :N] - before.vectors[kept][:, x, :N]
+    y = got.vectors[kept][:, g, :N] - before.vectors[kept][:, g, :N]
+    exact = torch.cat((s, y), 1)
+    scale = pair_scale(*exact.double().square().sum(-1).T)[:, None, None].float()
+    assert torch.equal(pair, (scale * exact).to(pair.dtype))
+    length = pair.double().square().sum(-1).sqrt().amax(1)
+    assert ((length > 2**13.9) & (length < 2**15.1)).all()
+    return len(kept)
+
+
+@pytest.mark.parametrize("stored", STORED, ids=str)
+@pytest.mark.parametrize("index", [0, 8, 16], ids=lambda k: run_name(RUNS[k]))
+def test_one_round_with_pairs_of_16_bits(index, stored, implementation):
+    """The decisions are those of the reference, the direction that of the rounded pairs."""
+    if implementation == "triton" and stored == torch.bfloat16:
+        pytest.skip("Triton's interpreter cuts digits off; test_gpu_ptx.py has what it compiles")
+    before, loss, gradient, after = recorded(index)
+    slots = telling(before, after, most=20)
+    before = in_16_bits(single(before), stored)
+    loss, gradient = loss[slots].float(), gradient[slots].float()
+    got, wanted = copy(before), copy(before)
+    ops.lbfgs_step(got, loss, gradient, slots)
+    with use_backend("reference"):
+        ops.lbfgs_step(wanted, loss, gradient, slots)
+    assert assert_pairs_of_16_bits(got, before, slots) > 2
+    same = (got.counters == wanted.counters).all(1)
+    assert (~same).sum() <= 1  # rounding may decide a comparison otherwise
+    full = torch.zeros_like(before.trial)
+    full[slots] = gradient
+    for name, error in differences(got, wanted, before, full).items():
+        if name not in ("S", "Y"):
+            assert (error[same] <= BOUNDS.get(name, ONE_STEP)[torch.float32]).all(), name
+
+
+def one_step(s_size, y_size, stored, n=63):
+    """Return a state after one step, s and y about so long in each value."""
+    g = y_size * torch.randn(1, n)
+    state = ops.init(torch.zeros(1, n), history=2, history_dtype=stored, options=STOPS["never"])
+    state.scalars[:, Scalar.FIRST_STEP] = s_size / y_size
+    ops.lbfgs_step(state, torch.zeros(1), g)
+    before = copy(state)
+    g_next = g * torch.empty_like(g).uniform_(-0.5, 0.5)
+    ops.lbfgs_step(state, -0.1 * (g * g).sum(1) * s_size / y_size, g_next)
+    assert state.counters[0, [Counter.COUNT, Counter.TRIALS]].tolist() == [1, 0]
+    s, y = (state.vectors[0, v, :n] - before.vectors[0, v, :n] for v in (Vector.X, Vector.G))
+    return state, s, y, g_next
+
+
+@pytest.mark.parametrize("stored", STORED, ids=str)
+@pytest.mark.parametrize(
+    ("s_size", "y_size"), [(1e-7, 1e-7), (1e6, 1e6), (1e-4, 1e2), (1e2, 1e-4), (1e-4, 1.0)]
+)
+def test_tiny_and_huge_pairs_in_16_bits(s_size, y_size, stored, implementation):
+    """No value overflows, and few of the shorter one's digits are lost."""
+    state, s, y, g = one_step(s_size, y_size, stored)
+    S, Y = state.history[:, :, :, : len(s)].double().unbind(2)
+    ring = torch.tensor([1]), torch.tensor([1])
+    every = torch.ones_like(g, dtype=torch.bool)
+    with use_backend("reference"):
+        rounded = ops.two_loop(g.double(), S, Y, *ring, every)
+        S[0, 0], Y[0, 0] = s, y
+        exact = ops.two_loop(g.double(), S, Y, *ring, every)
+    direction = state.vectors[:, Vector.DIRECTION, : len(s)]
+    assert relative_error(direction, rounded.numpy()).max() < ONE_STEP[torch.float32]
+    assert relative_error(direction, exact.numpy()).max() < 8 * torch.finfo(stored).eps
+
+
+def test_a_pair_too_uneven_for_float16_is_not_used(implementation):
+    """A curvature of 1e13: all of s is rounded to zero, which two_loop skips."""
+    state, _, _, g = one_step(1e-7, 1e6, torch.float16)
+    assert (state.history[0, 0, 0] == 0).all()
+    assert state.history.isfinite().all()
+    assert state.status.item() == Status.RUNNING
+    direction = state.vectors[:, Vector.DIRECTION, : g.shape[1]]
+    torch.testing.assert_close(direction, -1e-13 * g)
+
+
+@pytest.mark.parametrize("stored", STORED, ids=str)
+def test_padding_of_pairs_of_16_bits(stored):
+    """Whole cache lines, of the vectors and of the pairs."""
+    state = ops.init(torch.zeros(2, 33), history_dtype=stored)
+    assert state.history.dtype == stored
+    assert state.history.shape[-1] == state.vectors.shape[-1] == 64
 
 
 def test_registration():

@@ -11,6 +11,8 @@ from tolerances import EPS, TIMES_REFERENCE, WELL_CONDITIONED, exact, relative_e
 from advkit import ops
 from advkit.ops import _dispatch, use_backend
 
+STORED = [torch.bfloat16, torch.float16]
+
 
 def places(head, count, m):
     """Return the filled places of a ring, oldest first."""
@@ -343,10 +345,62 @@ def test_a_row_with_nan_spoils_no_other(dtype, implementation):
     assert torch.equal(spoiled[[0, 2]], clean[[0, 2]])
 
 
+@cache
+def stored_case(n, m, free, stored, size):
+    """Return rings of 16 bits, each row one pair fuller than the last; empty places hold NaN."""
+    g, S, Y = history(m + 1, m, n, torch.float32)
+    S, Y = (size * S).to(stored), (size * Y).to(stored)
+    head, count = torch.arange(m + 1) % m, torch.arange(m + 1)
+    for b in range(m + 1):
+        filled = places(int(head[b]), int(count[b]), m)
+        S[b, [j for j in range(m) if j not in filled]] = torch.nan
+    args = g, S, Y, head, count, FREE[free](m + 1, n)
+    return args, expected(*args, dense=n < 784)
+
+
+@pytest.mark.parametrize("stored", STORED, ids=str)
+@pytest.mark.parametrize("free", ["all", "most"])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (63, 4), (129, 5), (784, 3), (1000, 3)])
+def test_pairs_of_16_bits(n, m, free, stored, implementation):
+    """The direction is that of the rounded pairs, as close as with pairs of float32."""
+    args, wanted = stored_case(n, m, free, stored, 1.0)
+    assert relative_error(ops.two_loop(*args), wanted).max() < WELL_CONDITIONED[torch.float32]
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e4])
+def test_pairs_at_the_ends_of_float16(size, implementation):
+    args, wanted = stored_case(129, 5, "most", torch.float16, size)
+    assert relative_error(ops.two_loop(*args), wanted).max() < WELL_CONDITIONED[torch.float32]
+
+
+def test_every_value_of_float16(isa):
+    """With one pair, y of one value, every other value of the direction is a multiple of s."""
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    s = bits.view(torch.float16)
+    s = torch.cat((s.new_tensor([1000.0]), s[s.isfinite()]))
+    g = (torch.arange(len(s)) == 0).float()[None]
+    args = g, s[None, None], g.half()[:, None], *full(1, 1), torch.ones_like(g, dtype=torch.bool)
+    direction = ops.two_loop(*args)
+    few = 4 * EPS[torch.float32]
+    with use_backend("reference"):
+        torch.testing.assert_close(direction, ops.two_loop(*args), rtol=few, atol=0)
+
+
+@pytest.mark.parametrize("stored", STORED, ids=str)
+def test_a_pair_without_curvature_after_rounding_is_skipped(stored, implementation):
+    S, Y = torch.tensor([[[1.0, 1.0]]]), torch.tensor([[[1.0001, -1.0]]])
+    g = torch.tensor([[1.0, 2.0]])
+    rest = *full(1, 1), torch.ones(1, 2, dtype=torch.bool)
+    assert not torch.equal(ops.two_loop(g, S, Y, *rest), -g)
+    assert torch.equal(ops.two_loop(g, S.to(stored), Y.to(stored), *rest), -g)
+
+
 def test_registration(dtype):
     g, S, Y = history(3, 2, 5, dtype)
-    args = g, S, Y, *full(3, 2), torch.rand(3, 5) < 0.7
-    torch.library.opcheck(torch.ops.advkit.two_loop.default, args)
+    rest = *full(3, 2), torch.rand(3, 5) < 0.7
+    torch.library.opcheck(torch.ops.advkit.two_loop.default, (g, S, Y, *rest))
+    if dtype == torch.float32:
+        torch.library.opcheck(torch.ops.advkit.two_loop.default, (g, S.half(), Y.half(), *rest))
 
 
 def test_compiled():

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from advkit.losses import LOSSES
-from advkit.ops._check import row_stride
-from advkit.ops._cuda import cuda, run, suffix
+from advkit.ops._check import row_stride, suffix
+from advkit.ops._cuda import cuda, run
 
 __all__ = ["class_loss_out", "prepare"]
 

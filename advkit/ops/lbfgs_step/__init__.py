@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advkit.ops import _dispatch
-from advkit.ops._check import as_bound, check_tensor, check_vector
+from advkit.ops._check import as_bound, check_tensor, check_vector, stored_dtype
 from advkit.ops.lbfgs_step import reference
 from advkit.ops.lbfgs_step.state import Counter, Options, Scalar, State, Status, Vector, init
 
@@ -54,7 +54,8 @@ def _check_state(state: State) -> None:
     trial, history = state.trial, state.history
     check_tensor("state.trial", trial, shape=(None, None))
     slots, n = trial.shape
-    check_tensor("state.history", history, shape=(slots, None, 2, None), like=trial)
+    stored = stored_dtype(history, trial)
+    check_tensor("state.history", history, shape=(slots, None, 2, None), like=trial, dtype=stored)
     m, ld = history.shape[1], history.shape[3]
     if m < 1 or ld < n:
         raise ValueError(
@@ -64,7 +65,7 @@ def _check_state(state: State) -> None:
     for name, tensor, shape, dtype in (
         ("trial", trial, (slots, n), trial.dtype),
         ("vectors", state.vectors, (slots, len(Vector), ld), trial.dtype),
-        ("history", history, (slots, m, 2, ld), trial.dtype),
+        ("history", history, (slots, m, 2, ld), stored),
         ("scalars", state.scalars, (slots, len(Scalar)), torch.float64),
         ("counters", state.counters, (slots, len(Counter)), torch.int32),
         ("x0", state.x0, (penalised, n), trial.dtype),

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from advkit.norms import NORMS
-from advkit.ops._check import row_stride
-from advkit.ops._cuda import bound_at, cuda, run, shared_memory, suffix, workspace
+from advkit.ops._check import row_stride, suffix
+from advkit.ops._cuda import bound_at, cuda, run, shared_memory, workspace
 from advkit.ops.lbfgs_step.state import State
 
 __all__ = ["lbfgs_step", "prepare"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advkit.norms import NORMS
-from advkit.ops._check import row_stride
+from advkit.ops._check import row_stride, suffix
 from advkit.ops._dispatch import native
 from advkit.ops.lbfgs_step.state import State
 from advkit.ops.penalty.kernel_native import bound_at
@@ -16,9 +16,8 @@ __all__ = ["lbfgs_step"]
 
 def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
     """Advance slots by one evaluation; see `advkit.ops.lbfgs_step`."""
-    run = native().lbfgs_step_f32 if state.trial.dtype == torch.float32 else native().lbfgs_step_f64
     o = state.options
-    run(
+    getattr(native(), f"lbfgs_step_{suffix(state.trial, state.history)}")(
         *(
             g_loss.shape[0],
             g_loss.shape[1],

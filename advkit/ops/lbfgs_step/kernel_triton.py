@@ -27,7 +27,7 @@ from advkit.ops._triton.sums import as_float, fold, sum1, sum2, sum4, zero_sum
 from advkit.ops.lbfgs_step import reference
 from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, State, Status, Vector
 from advkit.ops.penalty.kernel_triton import factors, norm_terms, penalised_gradient
-from advkit.ops.two_loop.kernel_triton import curved, is_set, recursion
+from advkit.ops.two_loop.kernel_triton import curved, is_set, pair_scale, recursion
 
 __all__ = ["lbfgs_step"]
 
@@ -119,6 +119,7 @@ def lbfgs_step_kernel(
     """
     row = tl.program_id(0).to(tl.int64)
     T: tl.constexpr = trial.dtype.element_ty
+    H: tl.constexpr = history.dtype.element_ty
     slot = tl.load(slots + row)
     known = (slot >= 0) & (slot < slot_count)
     slot = tl.where(known, slot, 0)
@@ -247,6 +248,7 @@ def lbfgs_step_kernel(
         yy = tl.where(from_best, tl.load(sc + YY_BEST), yy)
         pg = tl.where(from_best, tl.load(sc + PG_BEST), pg)
         keep = stepped & curved(sy, ss, yy)
+        stored_scale = pair_scale(ss, yy).to(T)
         new_weight = stepped & constrained
         mu = tl.where(new_weight, weight, mu)
         weight = tl.where(new_weight, weight_of(loss, mu, rho), weight)
@@ -263,8 +265,11 @@ def lbfgs_step_kernel(
             g_best = tl.load(vectors + BEST_G * ld + i, mask=i < best_limit, other=0.0)
             x = tl.where(from_best, x_best, points[k])
             g = tl.where(from_best, g_best, slopes[k])
-            tl.store(history + head * 2 * ld + i, x - xs[k], mask=i < pair_limit)
-            tl.store(history + (head * 2 + 1) * ld + i, g - gradients[k], mask=i < pair_limit)
+            s, y = x - xs[k], g - gradients[k]
+            if H != T:
+                s, y = (stored_scale * s).to(H), (stored_scale * y).to(H)
+            tl.store(history + head * 2 * ld + i, s, mask=i < pair_limit)
+            tl.store(history + (head * 2 + 1) * ld + i, y, mask=i < pair_limit)
             moved_g = penalised_gradient(
                 x - origins[k], weight.to(T) * losses[k], c.to(T), scale.to(T), kink, NORM
             )

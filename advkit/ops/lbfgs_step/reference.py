@@ -11,7 +11,7 @@ from torch import Tensor
 from advkit.norms import NORMS
 from advkit.ops.lbfgs_step.state import Counter, Options, Phase, Scalar, State, Status, Vector
 from advkit.ops.penalty.reference import free_set, projected_gradient_norm, smooth_part
-from advkit.ops.two_loop.reference import curved, direction_and_use
+from advkit.ops.two_loop.reference import curved, direction_and_use, pair_scale
 
 __all__ = ["lbfgs_step"]
 
@@ -155,7 +155,11 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     rows.trial = torch.where(expanding[:, None], further, rows.trial)
     stepped = accept & ~start
     f_old = sc[Scalar.F]
-    _push(rows, stepped & curved(sy, ss, yy), stepped, point - x, point_g - g)
+    s, y = point - x, point_g - g
+    if rows.history.dtype != x.dtype:
+        scale = pair_scale(ss, yy).to(x.dtype)[:, None]
+        s, y = scale * s, scale * y
+    _push(rows, stepped & curved(sy, ss, yy), stepped, s, y)
     _set(sc, Scalar.MU, stepped & constrained, _weight(rows, loss))
     f_moved, g_moved = _objective(rows, loss, g_loss)
     f_kept = torch.where(stepped & constrained, f_moved, f_new)
@@ -215,9 +219,8 @@ def _push(rows: _Rows, keep: Tensor, stepped: Tensor, s: Tensor, y: Tensor) -> N
     ct = rows.counter
     m = rows.history.shape[1]
     place = keep[:, None] & (torch.arange(m, device=keep.device) == ct[Counter.HEAD][:, None])
-    rows.history = torch.where(
-        place[:, :, None, None], torch.stack((s, y), 1)[:, None], rows.history
-    )
+    pair = torch.stack((s, y), 1)[:, None].to(rows.history.dtype)
+    rows.history = torch.where(place[:, :, None, None], pair, rows.history)
     _set(ct, Counter.HEAD, keep, (ct[Counter.HEAD] + 1) % m)
     _set(ct, Counter.COUNT, keep, (ct[Counter.COUNT] + 1).clamp(max=m))
     _set(ct, Counter.SKIPS, stepped, torch.where(keep, 0, ct[Counter.SKIPS] + 1))

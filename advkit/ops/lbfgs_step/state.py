@@ -10,7 +10,14 @@ from torch import Tensor
 
 from advkit._rows import put
 from advkit.norms import NORMS
-from advkit.ops._check import as_bound, check_choice, check_count, check_tensor, check_vector
+from advkit.ops._check import (
+    as_bound,
+    check_choice,
+    check_count,
+    check_history_dtype,
+    check_tensor,
+    check_vector,
+)
 
 __all__ = ["Counter", "Options", "Phase", "Scalar", "State", "Status", "Vector", "init"]
 
@@ -128,7 +135,8 @@ class State:
     vectors : Tensor (T, len(Vector), ld)
         Rows named by `Vector`, padded to ld >= n.
     history : Tensor (T, m, 2, ld)
-        The ring of pairs, s and y side by side.
+        The ring of pairs, s and y side by side; in 16 bits both times a power of two, see
+        `init`.
     scalars : Tensor (T, len(Scalar)) of float64
         Columns named by `Scalar`.
     counters : Tensor (T, len(Counter)) of int32
@@ -224,6 +232,7 @@ def init(
     lower: float | Tensor = -torch.inf,
     upper: float | Tensor = torch.inf,
     history: int = 10,
+    history_dtype: torch.dtype | None = None,
     norm: str = "none",
     x0: Tensor | None = None,
     c: Tensor | None = None,
@@ -240,6 +249,11 @@ def init(
         The box; anything that broadcasts to (T, n).
     history : int
         Number of pairs m.
+    history_dtype : torch.dtype, optional
+        What pairs are stored in: by default the values' dtype; torch.bfloat16 or torch.float16 with
+        values of float32. An s and its y are then multiplied by one power of two, which brings them
+        into float16's range and does not change H; whether the pair is kept is decided before it is
+        rounded, whether it is used after.
     norm : str
         Penalty fused into each step, ``"none"`` by default.
     x0 : Tensor (T, n), optional
@@ -257,6 +271,7 @@ def init(
     slots, n = start.shape
     check_choice("norm", norm, NORMS)
     check_count("history", history)
+    check_history_dtype(history_dtype, start.dtype)
     low, high = as_bound("lower", lower, start), as_bound("upper", upper, start)
     if norm != "none":
         if x0 is None:
@@ -264,12 +279,13 @@ def init(
         check_tensor("x0", x0, shape=(slots, n), like=start)
     if c is not None:
         check_vector("c", c, size=slots, like=start, dtype=c.dtype)
-    line = 64 // start.element_size()
+    stored = history_dtype or start.dtype
+    line = 64 // min(start.dtype.itemsize, stored.itemsize)
     ld = max(1, -(-n // line)) * line
     state = State(
         trial=start.new_empty(slots, n),
         vectors=start.new_zeros(slots, len(Vector), ld),
-        history=start.new_zeros(slots, history, 2, ld),
+        history=start.new_zeros(slots, history, 2, ld, dtype=stored),
         scalars=start.new_zeros(slots, len(Scalar), dtype=torch.float64),
         counters=start.new_zeros(slots, len(Counter), dtype=torch.int32),
         x0=start.new_empty(0, n) if x0 is None or norm == "none" else x0.clone(),

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from advkit.norms import NORMS
-from advkit.ops._check import row_stride
-from advkit.ops._cuda import bound_at, cuda, run, suffix, workspace
+from advkit.ops._check import row_stride, suffix
+from advkit.ops._cuda import bound_at, cuda, run, workspace
 
 __all__ = ["penalty_out", "prepare"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advkit.ops import _dispatch
-from advkit.ops._check import check_tensor, check_vector
+from advkit.ops._check import check_tensor, check_vector, stored_dtype
 from advkit.ops.two_loop import reference
 
 __all__ = ["two_loop", "two_loop_out"]
@@ -25,7 +25,9 @@ def two_loop(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free:
     g : Tensor (B, n)
         Gradient; float32 or float64, any floating dtype on the reference backend.
     S, Y : Tensor (B, m, n)
-        Rings of the last steps s and changes of gradient y, m >= 1.
+        Rings of the last steps s and changes of gradient y, m >= 1; in g's dtype, or both in
+        bfloat16 or float16 where g is float32. What is computed is the direction of these rounded
+        pairs; one common factor of an s and its y makes no difference.
     head : Tensor (B,) of int64
         Place in the ring that the next pair will take; the newest pair is the one before it.
     count : Tensor (B,) of int64
@@ -63,11 +65,11 @@ def two_loop_out(
 def _check(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: Tensor) -> None:
     check_tensor("g", g, shape=(None, None))
     rows, n = g.shape
-    check_tensor("S", S, shape=(rows, None, n), like=g)
+    check_tensor("S", S, shape=(rows, None, n), like=g, dtype=stored_dtype(S, g))
     m = S.shape[1]
     if m < 1:
         raise ValueError(f"S must have room for at least one pair, got shape {tuple(S.shape)}")
-    check_tensor("Y", Y, shape=(rows, m, n), like=g)
+    check_tensor("Y", Y, shape=(rows, m, n), like=g, dtype=S.dtype)
     check_vector("head", head, size=rows, like=g, dtype=torch.int64)
     check_vector("count", count, size=rows, like=g, dtype=torch.int64)
     check_tensor("free", free, shape=(rows, n), like=g, dtype=torch.bool)

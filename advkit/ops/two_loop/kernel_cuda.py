@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from advkit.ops._check import row_stride
-from advkit.ops._cuda import cuda, run, shared_memory, suffix, workspace
+from advkit.ops._check import row_stride, suffix
+from advkit.ops._cuda import cuda, run, shared_memory, workspace
 
 __all__ = ["prepare", "two_loop_out"]
 

@@ -18,12 +18,22 @@ from advkit.ops.two_loop import reference
 __all__ = ["recursion", "two_loop_out"]
 
 CURVATURE_THRESHOLD = tl.constexpr(reference.CURVATURE_THRESHOLD)
+STORED_LENGTH = tl.constexpr(reference.STORED_LENGTH)
+EXPONENT = tl.constexpr(0x7FF << 52)  # the bits of a float64 that say which power of two it has
 
 
 @triton.jit
 def curved(sy, ss, yy):
     """Whether a pair's curvature is positive beyond rounding."""
     return sy > CURVATURE_THRESHOLD * tl.sqrt(ss * yy)
+
+
+@triton.jit
+def pair_scale(ss, yy):
+    """Return the power of two that s and y are multiplied by to be stored in 16 bits."""
+    length = tl.sqrt(tl.maximum(ss, yy)).to(tl.int64, bitcast=True)
+    power = (length & EXPONENT).to(tl.float64, bitcast=True)  # the largest that is no longer
+    return 0.5 / power * STORED_LENGTH
 
 
 @triton.jit

@@ -34,6 +34,7 @@ struct Control {
   bool aim;         // a direction is wanted after this
   bool quasi;       // ... by the pairs; else steepest descent
   int place, head, count;
+  T pair_scale;         // that s and y are stored with
   T weight;             // of the loss's gradient
   T step;
   T margin;  // what counts as at a bound
@@ -175,6 +176,7 @@ class Decision {
     next_.act = Act::accept;
     next_.best = best;
     next_.keep_pair = good;
+    next_.pair_scale = sizeof(H) < sizeof(T) ? static_cast<T>(pair_scale(e.ss, e.yy)) : T(1);
     next_.new_weight = constrained() && !start;
     if (next_.new_weight) {
       sc_[column::mu] = loss_weight(sc_[column::mu], sc_[column::rho], loss_);

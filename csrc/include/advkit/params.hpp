@@ -44,7 +44,15 @@ struct ClassLossParams {
   T* dlogits;  // (B, K) contiguous
 };
 
-// H is the type that pairs are stored in, here and in the solver's state: T, or 16 bits on devices that widen them for free.
+// Pairs in 16 bits, as they lie in memory.
+struct Float16 {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// H is the type that pairs are stored in, here and in the solver's state: T, or one of 16 bits where T is float.
 template <class T, class H = T>
 struct TwoLoopParams {
   int64_t rows, n, m;

@@ -33,6 +33,15 @@ constexpr T not_a_number = std::numeric_limits<T>::quiet_NaN();
 
 ADVKIT_HD inline bool curved(double sy, double ss, double yy) { return sy > curvature_threshold * std::sqrt(ss * yy); }
 
+// The power of two by which s and y are multiplied to be stored in 16 bits: the longer of them gets a length in [2^14, 2^15).
+// Its values do not overflow float16, which ends at 65504, and the shorter one is as far as can be from the other end, where
+// digits are lost below 2^-14. The matrix H is the same for a pair and its multiples.
+ADVKIT_HD inline double pair_scale(double ss, double yy) {
+  int exponent;
+  std::frexp(std::sqrt(std::fmax(ss, yy)), &exponent);
+  return std::ldexp(1.0, 15 - exponent);
+}
+
 // How close to a bound counts as at it (Bertsekas' epsilon): at most 1e-3, and less near the minimiser.
 template <class T>
 ADVKIT_HD inline T active_margin(double projected_gradient) {
