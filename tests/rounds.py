@@ -322,6 +322,18 @@ def in_16_bits(state, stored):
     return dataclasses.replace(state, history=(scale.float() * state.history).to(stored))
 
 
+def new_pairs(got, before, slots):
+    """Return the pairs (k, 2, n) of 16 bits that a round stored, and the same before rounding."""
+    n = before.trial.shape[1]
+    head = before.counters[slots, Counter.HEAD]
+    kept = slots[head != got.counters[slots, Counter.HEAD]]
+    pair = got.history[kept, before.counters[kept, Counter.HEAD].long(), :, :n]
+    vectors = (state.vectors[kept][:, [Vector.X, Vector.G], :n] for state in (got, before))
+    exact = next(vectors) - next(vectors)
+    scale = pair_scale(*exact.double().square().sum(-1).T)
+    return pair, scale[:, None, None].float() * exact
+
+
 def telling(before, after, most):
     """Return slots of which no two went the same way, at most so many: what they are tested for."""
     was, now = before.counters.clone(), after.counters.clone()

@@ -126,7 +126,7 @@ class StepImage {
     };
     const Norm norm = p_.norm;
     const bool keep = c.keep_pair, again = c.new_weight;
-    const T weight = c.weight;
+    const T weight = c.weight, pair_scale = c.pair_scale;
     const PenaltyFactors<T> factors = penalty_factors(norm, scalar(column::c), c.r_sum, c.g_sum, weight);
     const T *point = c.best ? vector(column::best) : trial(), *point_g = vector(c.best ? column::best_g : column::trial_g);
     const T *x0 = this->x0(), *g_loss = this->g_loss();
@@ -141,8 +141,8 @@ class StepImage {
         },
         [&](int64_t i, const Values& v, auto&) {
           if (keep) {
-            s[i] = Narrow<H>::from(v.x1 - v.x);
-            y[i] = Narrow<H>::from(v.g1 - v.g);
+            s[i] = Narrow<H>::from(pair_scale * (v.x1 - v.x));
+            y[i] = Narrow<H>::from(pair_scale * (v.g1 - v.g));
           }
           x[i] = v.x1;
           g[i] = again ? penalty_gradient(norm, factors, v.x1, v.x0, weight * v.g_loss) : v.g1;
