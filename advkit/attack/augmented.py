@@ -37,6 +37,7 @@ class AugmentedSearch(LegSearch):
             lower=lower,
             upper=upper,
             history=self._history,
+            history_dtype=self._history_dtype,
             norm=norm,
             x0=x0,
             c=self.full(c)[:tile],

@@ -25,7 +25,7 @@ from advkit.attack.rounding import ROUNDING_PASSES, Grid
 from advkit.attack.search import Search
 from advkit.losses import LOSSES, dlr
 from advkit.ops import use_backend
-from advkit.ops._check import check_choice, check_count
+from advkit.ops._check import check_choice, check_count, check_history_dtype
 from advkit.optim.tiles import default_tile
 
 __all__ = ["METHODS", "lbfgs"]
@@ -57,6 +57,7 @@ def lbfgs(
     method: str = "augmented",
     max_evaluations: int = 200,
     history: int | None = None,
+    history_dtype: torch.dtype | None = None,
     lower: float | Tensor = 0.0,
     upper: float | Tensor = 1.0,
     mask: Tensor | None = None,
@@ -115,6 +116,9 @@ def lbfgs(
         backward, the forward pass that verifies the result included.
     history : int, optional
         Number of L-BFGS pairs m; by default 6 for augmented, 10 for penalty.
+    history_dtype : torch.dtype, optional
+        What pairs are stored in: torch.bfloat16 or torch.float16 with x of float32, which halves
+        the history; by default x's dtype.
     lower, upper : float or Tensor
         The box of the values; tensors broadcast to x.
     mask : Tensor of bool, optional
@@ -171,6 +175,7 @@ def lbfgs(
         check_count("tile", tile)
     low, high, flat = check_images(x, lower, upper)
     classes = check_labels(labels, x)
+    check_history_dtype(history_dtype, x.dtype)
     grid = None
     if levels is not None:
         check_count("levels", levels, least=2)
@@ -188,6 +193,7 @@ def lbfgs(
         "kappa": kappa,
         "max_evaluations": max_evaluations,
         "history": history,
+        "history_dtype": history_dtype and str(history_dtype).removeprefix("torch."),
         "lower": "tensor" if isinstance(lower, Tensor) else lower,
         "upper": "tensor" if isinstance(upper, Tensor) else upper,
         "mask": mask is not None,
@@ -211,6 +217,7 @@ def lbfgs(
             "lower": low,
             "upper": high,
             "history": history,
+            "history_dtype": history_dtype,
             "max_evaluations": max_evaluations,
             "stop_distance": check_stop_distance(stop_distance, x),
             "grid": grid,

@@ -131,6 +131,8 @@ class LegSearch(Search):
         Points that a leg of their own starts from.
     history : int
         Number of pairs.
+    history_dtype : torch.dtype, optional
+        What they are stored in.
     seed : int
         Of the restarts' noise.
     **shared
@@ -144,11 +146,12 @@ class LegSearch(Search):
         smooth: bool,
         starts: Tensor | None,
         history: int,
+        history_dtype: torch.dtype | None,
         seed: int,
         **shared: Any,
     ) -> None:
         super().__init__(*args, **shared)
-        self._history, self._starts = history, starts
+        self._history, self._history_dtype, self._starts = history, history_dtype, starts
         self._noise, self.key = Noise(self.x0, seed), self.full(0, torch.int64)
         self._rivals, self._smooth = rivals, smooth
         # Rows of `Leg`, the repeated ones last; known once the number of classes is.

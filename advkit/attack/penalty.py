@@ -33,13 +33,17 @@ class PenaltySearch(Search):
     ----------
     history : int
         Number of pairs.
+    history_dtype : torch.dtype, optional
+        What they are stored in.
     **shared
         See `Search`.
     """
 
-    def __init__(self, *args: Any, history: int, **shared: Any) -> None:
+    def __init__(
+        self, *args: Any, history: int, history_dtype: torch.dtype | None, **shared: Any
+    ) -> None:
         super().__init__(*args, **shared)
-        self._history = history
+        self._history, self._history_dtype = history, history_dtype
         self.c = self.full(1.0)
         self.c_succeeds, self.c_fails = self.full(0.0), self.full(torch.inf)
         self.factor = self.full(FACTOR)
@@ -83,6 +87,7 @@ class PenaltySearch(Search):
             lower=lower,
             upper=upper,
             history=self._history,
+            history_dtype=self._history_dtype,
             norm=self.norm,
             x0=x0,
             c=self.c[:tile],

@@ -46,6 +46,7 @@ class RadiusSearch(LegSearch):
             lower=lower,
             upper=upper,
             history=self._history,
+            history_dtype=self._history_dtype,
             options=NEVER,
         )
 

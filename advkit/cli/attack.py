@@ -30,6 +30,7 @@ from advkit.models import build, trained
 from advkit.ops._dispatch import BACKENDS, choose, use_backend
 from advkit.report import attack_table
 
+HISTORY_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _DESCRIPTION = """\
 Take the first images of a data set that a network classifies correctly, search for the
 smallest change of each that makes the network give another answer, and write
@@ -141,6 +142,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="M",
         type=integer(1),
         help="pairs that L-BFGS remembers (default: 6 for augmented, 10 for penalty)",
+    )
+    how.add_argument(
+        "--history-dtype",
+        choices=HISTORY_DTYPES,
+        help="store these pairs in 16 bits",
     )
     how.add_argument(
         "--levels",
@@ -277,6 +283,7 @@ def _attack(
             method=arguments.method,
             max_evaluations=arguments.max_evaluations,
             history=arguments.history,
+            history_dtype=HISTORY_DTYPES.get(arguments.history_dtype),
             levels=arguments.levels,
             stop_distance=arguments.stop_distance,
             seed=arguments.seed,

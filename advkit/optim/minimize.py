@@ -9,7 +9,14 @@ from torch import Tensor
 
 from advkit._progress import progress_bar
 from advkit.ops import use_backend
-from advkit.ops._check import as_bound, as_rows, check_count, check_tensor, check_vector
+from advkit.ops._check import (
+    as_bound,
+    as_rows,
+    check_count,
+    check_history_dtype,
+    check_tensor,
+    check_vector,
+)
 from advkit.ops.lbfgs_step import Options, State, init, lbfgs_step
 from advkit.ops.lbfgs_step.state import Counter, Scalar
 from advkit.optim.result import MinimizeResult, Round
@@ -25,6 +32,7 @@ def minimize(
     upper: float | Tensor = torch.inf,
     *,
     history: int = 10,
+    history_dtype: torch.dtype | None = None,
     max_evaluations: int = 500,
     gradient_tolerance: float = 1e-5,
     relative_tolerance: float | None = None,
@@ -55,6 +63,9 @@ def minimize(
         The box; anything that broadcasts to x0's shape. Infinities and lower == upper are allowed.
     history : int
         Number of pairs m.
+    history_dtype : torch.dtype, optional
+        What pairs are stored in: torch.bfloat16 or torch.float16 with x0 of float32, which halves
+        the history; by default x0's dtype.
     max_evaluations : int
         Of each problem.
     gradient_tolerance : float
@@ -120,6 +131,7 @@ def minimize(
     if (low == torch.inf).any() or (high == -torch.inf).any():
         raise ValueError("lower must be less than inf, and upper more than -inf")
     check_count("history", history)
+    check_history_dtype(history_dtype, x0.dtype)
     if tile is not None:
         check_count("tile", tile)
     n = start.shape[1]
@@ -140,7 +152,12 @@ def minimize(
         out = _empty_result(start.clamp(low, high))
         slots = Tile(
             init(
-                start[:size], lower=first(low), upper=first(high), history=history, options=options
+                start[:size],
+                lower=first(low),
+                upper=first(high),
+                history=history,
+                history_dtype=history_dtype,
+                options=options,
             ),
             rows,
             max_evaluations,

@@ -86,6 +86,8 @@ BAD = {
     "budget-none": ({"max_evaluations": None}, (TypeError, ValueError), "max_evaluations"),
     "history-0": ({"history": 0}, ValueError, "history.*at least 1, got 0"),
     "history-text": ({"history": "6"}, (TypeError, ValueError), "history"),
+    "pairs-double": ({"history_dtype": torch.double}, ValueError, "history_dtype must be None"),
+    "pairs-text": ({"history_dtype": "half"}, ValueError, "history_dtype must be.*got 'half'"),
     "tile-0": ({"tile": 0}, ValueError, "tile.*at least 1, got 0"),
     "tile-float": ({"tile": 2.5}, ValueError, "tile.*got 2.5"),
     "lower-nan": ({"lower": math.nan}, ValueError, "lower must be a finite number.*got nan"),

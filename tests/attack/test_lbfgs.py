@@ -292,6 +292,18 @@ def test_inputs_are_left_alone(some_attack):
     assert not any(getattr(result, name).requires_grad for name in ("adversarial", "distance"))
 
 
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16], ids=str)
+def test_pairs_of_16_bits_cost_no_distance(stored, attack):
+    """Success and mean over enough images that the one that ends elsewhere does not show."""
+    network, x = small_network(), torch.rand(200, *SHAPE)
+    labels = network(x).argmax(1)
+    exact = attack(network, x, labels, max_evaluations=60)
+    result = attack(network, x, labels, max_evaluations=60, history_dtype=stored)
+    assert exact.success.all()
+    assert result.success.all()
+    assert result.distance.mean().item() == pytest.approx(exact.distance.mean().item(), rel=0.01)
+
+
 def test_settings_say_how_it_was_run_and_the_result_survives_a_file(tmp_path, method):
     _, network, x, labels = two_classes(4)
     options = {
@@ -307,8 +319,9 @@ def test_settings_say_how_it_was_run_and_the_result_survives_a_file(tmp_path, me
         "seed": 5,
         "levels": 1024,
     }
-    result = lbfgs(network, x, 1 - labels, True, **options)
-    assert result.settings.items() >= {**options, "targeted": True}.items()
+    result = lbfgs(network, x, 1 - labels, True, history_dtype=torch.bfloat16, **options)
+    options |= {"targeted": True, "history_dtype": "bfloat16"}
+    assert result.settings.items() >= options.items()
     result.save(tmp_path / "result.npz")
     loaded = AttackResult.load(tmp_path / "result.npz")
     assert loaded.settings == result.settings

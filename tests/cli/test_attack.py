@@ -63,9 +63,10 @@ class TestFiles:
         report, _ = run(
             tmp_path,
             "--images 2 --norm l1 --loss margin --kappa 0.5 --history 4 --seed 9 "
-            "--backend reference --threads 1",
+            "--history-dtype float16 --backend reference --threads 1",
         )
         expected = {"norm": "l1", "loss": "margin", "kappa": 0.5, "history": 4, "seed": 9}
+        expected["history_dtype"] = "float16"
         assert expected.items() <= report["settings"].items()
         assert (report["backend"], report["threads"]) == ("reference", 1)
 

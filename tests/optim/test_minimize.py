@@ -81,6 +81,15 @@ def test_finds_the_minimiser_and_its_active_set(kind, n, dtype, fast_implementat
     assert_solves(problem)
 
 
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_finds_the_minimiser_with_pairs_of_16_bits(kind, stored, fast_implementation):
+    problem = more_toraldo(
+        6, 100, dtype=torch.float32, condition=30.0, minimum=-0.5, seed=3, **KINDS[kind]
+    )
+    assert_solves(problem, history_dtype=stored)
+
+
 @pytest.mark.parametrize("n", [2, 5, 20])
 def test_no_step_into_a_corner_ends_a_solve_early(n, dtype, fast_implementation):
     problem = more_toraldo(300, n, dtype=dtype, condition=30.0, unit_box=True, seed=2)
