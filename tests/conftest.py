@@ -13,6 +13,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 import torch
+from split_rows import every_row_is_long
 
 from advkit.ops import _dispatch, use_backend
 
@@ -26,6 +27,10 @@ def _running(name):
         with use_backend(name):
             yield
         return
+    if name == "triton-split":
+        with every_row_is_long(), use_backend("triton"):
+            yield
+        return
     before = _native.isa()
     _native.select_isa(name)
     try:
@@ -35,12 +40,15 @@ def _running(name):
         _native.select_isa(before)
 
 
-_TRITON = [name for name in _dispatch.available_backends() if name == "triton"]
+_TRITON = ["triton", "triton-split"] if "triton" in _dispatch.available_backends() else []
 
 
 @pytest.fixture(params=["reference", *_TRITON, *_ISAS])
 def implementation(request):
-    """Run the test on the reference, on Triton's interpreter and on each instruction set here."""
+    """Run the test on the reference, on Triton's interpreter and on each instruction set here.
+
+    Triton's kernels have two forms, of which "triton-split" is that of long rows.
+    """
     with _running(request.param):
         yield request.param
 
@@ -59,12 +67,12 @@ def isa(request):
         yield request.param
 
 
-@pytest.fixture
-def triton():
+@pytest.fixture(params=["triton", "triton-split"])
+def triton(request):
     """Run the test on Triton's interpreter."""
     if not _TRITON:
         pytest.skip("Triton is not installed")
-    with _running("triton"):
+    with _running(request.param):
         yield
 
 

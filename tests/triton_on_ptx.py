@@ -1,5 +1,6 @@
 """Run the Triton kernels of `advkit.ops` on CPU tensors, compiled, by the PTX interpreter."""
 
+import importlib
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from unittest import mock
@@ -9,9 +10,13 @@ from ptx import Memory
 from ptx.compile import triton_binary, triton_ptx
 from ptx.elsewhere import compiled_elsewhere
 
-from advkit.ops import _dispatch
-
-OPS = ("penalty", "class_loss", "two_loop", "lbfgs_step")
+MODULES = (
+    "penalty.kernel_triton",
+    "class_loss.kernel_triton",
+    "two_loop.kernel_triton",
+    "two_loop.kernel_triton_split",
+    "lbfgs_step.kernel_triton",
+)
 TYPES = {
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
@@ -64,15 +69,15 @@ def compiled(kernel, args, given, target=90):
 
 @contextmanager
 def launches_go_to(launch):
-    """Let `kernel_triton` of every op start its kernels by launch(kernel, grid, args, given)."""
+    """Let the Triton kernels of every op start by launch(kernel, grid, args, given)."""
 
     def call(kernel, grid, device, *args, **given):
         if 0 not in grid:
             launch(kernel, grid, args, given)
 
     with ExitStack() as stack:
-        for op in OPS:
-            module = _dispatch.kernels(op, "triton")
+        for name in MODULES:
+            module = importlib.import_module(f"advkit.ops.{name}")
             stack.enter_context(mock.patch.object(module, "launch", call))
         yield
 

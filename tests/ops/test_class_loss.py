@@ -26,6 +26,14 @@ IDS = [f"{k}-{'to' if t else 'from'}-kappa{kappa:g}" for k, t, kappa, _ in SETTI
 every_loss = pytest.mark.parametrize(("kind", "targeted", "kappa", "sharpness"), SETTINGS, ids=IDS)
 
 
+@pytest.fixture
+def implementation(implementation):
+    """Leave out what differs by the length of rows alone."""
+    if implementation == "triton-split":
+        pytest.skip("class_loss has one form")
+    return implementation
+
+
 def of_one_row(z, y, kind, targeted, kappa, sharpness):
     """Return the loss and its gradient from probabilities, as the paper writes them."""
     z = [mpf(each) for each in z]

@@ -5,6 +5,7 @@ and so is a race in shared memory.
 """
 
 import importlib
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from rounds import (
     single,
     telling,
 )
+from split_rows import every_row_is_long
 from tolerances import FEW_ROUNDINGS, ONE_STEP, WELL_CONDITIONED, exact, relative_error
 
 from advkit import ops
@@ -37,9 +39,13 @@ HALF = [torch.float16, torch.bfloat16]
 
 
 class Backend:
-    """The kernels of a backend, and how they are run here."""
+    """The kernels of a backend, and how they are run here.
 
-    def __init__(self, name):
+    Of Triton's two forms "triton-split" is that of long rows, for rows of any length.
+    """
+
+    def __init__(self, form):
+        name, _, self.split = form.partition("-")
         if name == "cuda":
             pytest.importorskip("advkit._cuda", exc_type=ImportError)
             if find_nvcc() is None:
@@ -47,17 +53,29 @@ class Backend:
         else:
             pytest.importorskip("triton")
         self.name = name
-        self.interpreted = importlib.import_module(f"{name}_on_ptx").interpreted
 
     def __getattr__(self, op):
         return _dispatch.kernels(op, self.name)
 
-    def refuse_what_is_too_long(self, n, dtype):
-        if self.name == "triton" and n * dtype.itemsize > _dispatch.TRITON_ROW:
-            pytest.skip("Triton's kernels hold a row in registers")
+    @contextmanager
+    def interpreted(self, **how):
+        run = importlib.import_module(f"{self.name}_on_ptx").interpreted
+        cut = every_row_is_long(tile=4096) if self.split else nullcontext()  # a tile is two warps
+        with cut, run(**how) as launched:
+            yield launched
+
+    def leave_out_what_is_cut_anyway(self, n):
+        if self.split and n > 3072:
+            pytest.skip("the same as triton")
+
+    def cuts(self, n, dtype):
+        """Tell whether two_loop and lbfgs_step cut rows of n values into tiles."""
+        if self.name == "cuda":
+            return n > (8192 if dtype == torch.float32 else 4096)
+        return bool(self.split) or n * dtype.itemsize > 32_768
 
 
-@pytest.fixture(params=["triton", "cuda"])
+@pytest.fixture(params=["triton", "triton-split", "cuda"])
 def gpu(request):
     return Backend(request.param)
 
@@ -70,11 +88,6 @@ def triton_only():
 @pytest.fixture
 def cuda_only():
     return Backend("cuda")
-
-
-def is_split(n, dtype):
-    """Tell whether CUDA's two_loop and lbfgs_step cut images of n values into tiles."""
-    return n > (8192 if dtype == torch.float32 else 4096)
 
 
 def pairs(rows, m, n, dtype):
@@ -102,17 +115,17 @@ def wanted(g, S, Y, *rest):
     [(1, 1), (63, 3), (129, 3), (784, 10), (1000, 3), (3072, 3), (5000, 3), (8192, 3), (16_385, 3)],
 )
 def test_two_loop(gpu, n, m, dtype):
-    gpu.refuse_what_is_too_long(n, dtype)
+    gpu.leave_out_what_is_cut_anyway(n)
     args = pairs(2, m, n, dtype)
     got, launched = direction(gpu, *args)
     assert relative_error(got, wanted(*args)).max() < WELL_CONDITIONED[dtype]
-    assert len(launched) == (3 if gpu.name == "cuda" and is_split(n, dtype) else 1)
+    assert len(launched) == (3 if gpu.cuts(n, dtype) else 1)
 
 
 @pytest.mark.parametrize("n", [63, 1000, 8200])
 def test_two_loop_reads_no_place_that_is_not_filled_and_skips_bad_pairs(gpu, n, dtype):
     """Partly filled rings, negative curvature, NaN in a pair; rings outside of themselves."""
-    gpu.refuse_what_is_too_long(n, dtype)
+    gpu.leave_out_what_is_cut_anyway(n)
     g, S, Y, _, _, free = pairs(6, 3, n, dtype)
     head, count = torch.tensor([2, 1, 0, 0, 3, 0]), torch.tensor([2, 3, 3, 0, 3, 4])
     S[0, 2] = Y[0, 2] = torch.nan
@@ -171,7 +184,7 @@ def test_two_loop_with_pairs_of_16_bits(gpu, n, stored):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("n", [1, 129, 1000, 16_385])
 def test_penalty(gpu, n, norm, dtype):
-    gpu.refuse_what_is_too_long(n, dtype)
+    gpu.leave_out_what_is_cut_anyway(n)
     x, x0, g_loss = torch.rand(3, 3, n, dtype=dtype)
     x0[0] = x[0]
     x0[1, ::2] = x[1, ::2]
@@ -292,21 +305,20 @@ def with_pairs(counters):
 @pytest.mark.parametrize("n", [5000, 8200])
 def test_lbfgs_step_of_large_images(gpu, n, norm, dtype):
     """The first two rounds, and one with pairs; CUDA's in one block of most threads, and split."""
-    gpu.refuse_what_is_too_long(n, dtype)
+    gpu.leave_out_what_is_cut_anyway(n)
     state, slots = begin(n, norm, dtype), torch.arange(3)
     first = [each for each, _ in zip(rounds(state, lambda _: True), range(2), strict=False)]
     for before, loss, gradient, expected in (*first, next(rounds(state, with_pairs))):
         got = copy(before)
         launched = step(gpu, got, loss, gradient, slots)
-        split = gpu.name == "cuda" and is_split(n, dtype)
-        assert len(launched) == (10 + (norm == "l2") if split else 1)
+        assert len(launched) == (10 + (norm == "l2") if gpu.name == "cuda" and gpu.cuts(n, dtype) else 1)
         assert torch.equal(got.counters, expected.counters)
         assert_same_round(got, expected, before, loss, gradient, slots)
 
 
 @pytest.mark.parametrize("n", [63, 8200])
 def test_slots_that_have_stopped_or_do_not_exist_are_left_alone(gpu, n):
-    gpu.refuse_what_is_too_long(n, torch.float32)
+    gpu.leave_out_what_is_cut_anyway(n)
     state = begin(n, "l2")
     state.counters[1, Counter.STATUS] = Status.GRADIENT
     before = copy(state)
@@ -323,7 +335,7 @@ def test_slots_that_have_stopped_or_do_not_exist_are_left_alone(gpu, n):
     ("column", "value"), [("HEAD", 7), ("HEAD", -1), ("COUNT", 4), ("COUNT", -1)]
 )
 def test_a_ring_that_points_outside_of_itself_holds_no_pairs(gpu, column, value, n):
-    gpu.refuse_what_is_too_long(n, torch.float32)
+    gpu.leave_out_what_is_cut_anyway(n)
     state, loss, gradient, _ = next(rounds(begin(n, "l2"), with_pairs))
     empty = copy(state)
     empty.counters[:, [Counter.HEAD, Counter.COUNT]] = 0
@@ -415,5 +427,7 @@ def test_every_triton_kernel_compiles_to_machine_code(triton_only, target):
         triton_only.two_loop.two_loop_out(g, *rest, g)
         triton_only.penalty.penalty_out(x, x, x, c, x[:, :1], x[:, :1], "l1", c, x, x > 0)
         triton_only.class_loss.class_loss_out(x, labels, "cross_entropy", True, 0.0, 1.0, c, x)
-    assert len(binaries) == 4
+        with every_row_is_long(tile=8192):
+            triton_only.two_loop.two_loop_out(g, *rest, g)
+    assert len(binaries) == 4 + 3
     assert all(binary[:4] == b"\x7fELF" for binary in binaries.values())

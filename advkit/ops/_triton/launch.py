@@ -8,9 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import triton
+from torch import Tensor
 
-__all__ = ["Shape", "as_bits", "launch", "shape_for"]
+__all__ = [
+    "ROW_WARPS",
+    "Cut",
+    "Shape",
+    "as_bits",
+    "cut_for",
+    "is_long",
+    "launch",
+    "shape_for",
+    "workspace",
+]
 
+ROW = 32_768  # bytes of the longest row that one program holds in registers
+TILE = 8192  # bytes of a tile of a longer one: of each vector 64 bytes a thread
+ROW_WARPS = 4  # of the program that adds up a long row's sums and decides by them
 HELD_PAIRS = 384  # bytes of a thread's registers that pairs may take between the two loops
 
 
@@ -36,6 +50,30 @@ def shape_for(n: int, itemsize: int) -> Shape:
     warps = min(most, triton.next_power_of_2(triton.cdiv(max(n, 1), per_warp)))
     block = per_warp * warps
     return Shape(block, max(1, triton.cdiv(n, block)), warps)
+
+
+def is_long(n: int, itemsize: int) -> bool:
+    """Return whether rows of n values are cut into tiles."""
+    return n * itemsize > ROW
+
+
+class Cut(NamedTuple):
+    """How a long row is cut: `tiles` of `block` values, each of them one program of `warps`."""
+
+    block: int
+    tiles: int
+    warps: int
+
+
+def cut_for(n: int, itemsize: int) -> Cut:
+    """Cut rows of n values; by n alone, so that sums do not depend on the batch."""
+    block = TILE // itemsize
+    return Cut(block, triton.cdiv(n, block), max(1, TILE // (32 * 64)))
+
+
+def workspace(like: Tensor, *shape: int) -> Tensor:
+    """Allocate what the launches of a split op leave for one another: sums in float64."""
+    return torch.empty(shape, dtype=torch.float64, device=like.device)
 
 
 def as_bits(value: float) -> int:

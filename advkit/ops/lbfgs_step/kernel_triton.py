@@ -23,11 +23,12 @@ from advkit.ops._triton.box import (
     smooth_part,
 )
 from advkit.ops._triton.launch import as_bits, launch, shape_for
+from advkit.ops._triton.pairs import curved, pair_scale, ring
 from advkit.ops._triton.sums import as_float, fold, sum1, sum2, sum4, zero_sum
 from advkit.ops.lbfgs_step import reference
 from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, State, Status, Vector
 from advkit.ops.penalty.kernel_triton import factors, norm_terms, penalised_gradient
-from advkit.ops.two_loop.kernel_triton import curved, is_set, pair_scale, recursion
+from advkit.ops.two_loop.kernel_triton import is_set, recursion
 
 __all__ = ["lbfgs_step"]
 
@@ -134,9 +135,8 @@ def lbfgs_step_kernel(
         upper += slot * upper_row
         g_loss += row * g_row
         loss = tl.load(loss_at + row).to(tl.float64)
-        phase, count, head = tl.load(ct + PHASE), tl.load(ct + COUNT), tl.load(ct + HEAD)
-        ring = (head >= 0) & (head < M) & (count >= 0) & (count <= M)
-        head, count = tl.where(ring, head, 0), tl.where(ring, count, 0)
+        phase = tl.load(ct + PHASE)
+        head, count = ring(tl.load(ct + HEAD), tl.load(ct + COUNT), M)
         skips, trials = tl.load(ct + SKIPS), tl.load(ct + TRIALS)
         evaluations, iterations = tl.load(ct + EVALUATIONS) + 1, tl.load(ct + ITERATIONS)
         f_old, step, pg_old = tl.load(sc + F), tl.load(sc + STEP), tl.load(sc + PROJECTED_GRADIENT)

@@ -1,7 +1,8 @@
 """`two_loop` in Triton; the recursion is that of ``csrc/cpu/two_loop.hpp``.
 
 One program works on one row. q and the free set stay in registers; where the pairs fit there, too,
-they are read from memory once, else twice, the second time mostly from the cache.
+they are read from memory once, else twice, the second time mostly from the cache. Longer rows are
+cut into tiles: see ``kernel_triton_split.py``.
 """
 
 from __future__ import annotations
@@ -11,29 +12,12 @@ import triton.language as tl
 from torch import Tensor
 
 from advkit.ops._check import row_stride
-from advkit.ops._triton.launch import launch, shape_for
+from advkit.ops._triton.launch import is_long, launch, shape_for
+from advkit.ops._triton.pairs import curved, place_of, ring
 from advkit.ops._triton.sums import fold, sum1, sum4, zero_sum
-from advkit.ops.two_loop import reference
+from advkit.ops.two_loop.kernel_triton_split import two_loop_split
 
-__all__ = ["recursion", "two_loop_out"]
-
-CURVATURE_THRESHOLD = tl.constexpr(reference.CURVATURE_THRESHOLD)
-STORED_LENGTH = tl.constexpr(reference.STORED_LENGTH)
-EXPONENT = tl.constexpr(0x7FF << 52)  # the bits of a float64 that say which power of two it has
-
-
-@triton.jit
-def curved(sy, ss, yy):
-    """Whether a pair's curvature is positive beyond rounding."""
-    return sy > CURVATURE_THRESHOLD * tl.sqrt(ss * yy)
-
-
-@triton.jit
-def pair_scale(ss, yy):
-    """Return the power of two that s and y are multiplied by to be stored in 16 bits."""
-    length = tl.sqrt(tl.maximum(ss, yy)).to(tl.int64, bitcast=True)
-    power = (length & EXPONENT).to(tl.float64, bitcast=True)  # the largest that is no longer
-    return 0.5 / power * STORED_LENGTH
+__all__ = ["is_set", "recursion", "two_loop_out"]
 
 
 @triton.jit
@@ -48,7 +32,7 @@ def load_pair(
     T: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """Load s and y of an age (0: the newest), 0 where not free or not present; tuples of chunks."""
-    place = ((head + (2 * M - 1 - age)) % M).to(tl.int64)
+    place = place_of(head, age, M)
     end = tl.where(present, n, 0)
     s_rows = ()
     y_rows = ()
@@ -167,9 +151,7 @@ def two_loop_kernel(
 ):  # fmt: skip
     """One row of `two_loop`. A row whose head or count is not one of a ring's counts as empty."""
     row = tl.program_id(0).to(tl.int64)
-    first, filled = tl.load(head + row), tl.load(count + row)
-    valid = (first >= 0) & (first < M) & (filled >= 0) & (filled <= M)
-    first, filled = tl.where(valid, first, 0), tl.where(valid, filled, 0)
+    first, filled = ring(tl.load(head + row), tl.load(count + row), M)
     q = ()
     bits = tl.zeros([BLOCK], tl.int32)
     for k in tl.static_range(CHUNKS):
@@ -194,6 +176,9 @@ def two_loop_out(
     """Write the direction (B, n) of `advkit.ops.two_loop`."""
     rows, n = g.shape
     m = S.shape[1]
+    if is_long(n, g.element_size()):
+        two_loop_split(g, S, Y, head, count, free, direction)
+        return
     shape = shape_for(n, g.element_size())
     launch(
         two_loop_kernel, (rows,), g.device,

@@ -1,0 +1,41 @@
+"""The ring of pairs: where a pair lies, whether it is used, how it is stored in 16 bits."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from advkit.ops.two_loop import reference
+
+__all__ = ["curved", "pair_scale", "place_of", "ring"]
+
+CURVATURE_THRESHOLD = tl.constexpr(reference.CURVATURE_THRESHOLD)
+STORED_LENGTH = tl.constexpr(reference.STORED_LENGTH)
+EXPONENT = tl.constexpr(0x7FF << 52)  # the bits of a float64 that say which power of two it has
+
+
+@triton.jit
+def curved(sy, ss, yy):
+    """Whether a pair's curvature is positive beyond rounding."""
+    return sy > CURVATURE_THRESHOLD * tl.sqrt(ss * yy)
+
+
+@triton.jit
+def pair_scale(ss, yy):
+    """Return the power of two that s and y are multiplied by to be stored in 16 bits."""
+    length = tl.sqrt(tl.maximum(ss, yy)).to(tl.int64, bitcast=True)
+    power = (length & EXPONENT).to(tl.float64, bitcast=True)  # the largest that is no longer
+    return 0.5 / power * STORED_LENGTH
+
+
+@triton.jit
+def ring(head, count, M: tl.constexpr):
+    """Return head and count; one that points outside of itself holds no pairs."""
+    valid = (head >= 0) & (head < M) & (count >= 0) & (count <= M)
+    return tl.where(valid, head, 0), tl.where(valid, count, 0)
+
+
+@triton.jit
+def place_of(head, age, M: tl.constexpr):
+    """Return the place of the pair of an age (0: the newest)."""
+    return ((head + (2 * M - 1 - age)) % M).to(tl.int64)

@@ -1,0 +1,40 @@
+"""The split form: long rows are cut into tiles, one for each program along the grid's second axis.
+
+The tiles' sums meet in a workspace. Whoever needs a total adds them up again, in the same order: no
+atomics, the same bits every time.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["greatest", "tile_values", "total"]
+
+AT_ONCE = tl.constexpr(128)  # tiles whose sums are loaded together
+
+
+@triton.jit
+def tile_values(BLOCK: tl.constexpr):
+    """Return which values of its row this program works on."""
+    return tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+
+
+@triton.jit
+def total(parts, tiles):
+    """Add up what each tile left at parts + tile."""
+    sums = tl.zeros([AT_ONCE], tl.float64)
+    for first in range(0, tiles, AT_ONCE):
+        tile = first + tl.arange(0, AT_ONCE)
+        sums += tl.load(parts + tile, mask=tile < tiles, other=0.0)
+    return tl.sum(sums, 0)
+
+
+@triton.jit
+def greatest(parts, tiles):
+    """Return the greatest of what each tile left at parts + tile, none of it negative."""
+    most = tl.zeros([AT_ONCE], tl.float64)
+    for first in range(0, tiles, AT_ONCE):
+        tile = first + tl.arange(0, AT_ONCE)
+        most = tl.maximum(most, tl.load(parts + tile, mask=tile < tiles, other=0.0))
+    return tl.max(most, 0)
