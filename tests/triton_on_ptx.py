@@ -12,6 +12,7 @@ from ptx.elsewhere import compiled_elsewhere
 
 MODULES = (
     "penalty.kernel_triton",
+    "penalty.kernel_triton_split",
     "class_loss.kernel_triton",
     "two_loop.kernel_triton",
     "two_loop.kernel_triton_split",

@@ -193,7 +193,8 @@ def test_penalty(gpu, n, norm, dtype):
     out = x.new_empty(3), torch.empty_like(x), torch.empty(x.shape, dtype=torch.bool)
     with gpu.interpreted() as launched:
         gpu.penalty.penalty_out(x, x0, g_loss, c, lower, upper, norm, *out)
-    assert len(launched) == (1 if n <= 16_384 else 3 if norm == "l2" else 2)
+    cut = n > 16_384 if gpu.name == "cuda" else gpu.cuts(n, dtype)
+    assert len(launched) == (2 + (norm == "l2") if cut else 1)
     with use_backend("reference"):
         value, gradient, _ = ops.penalty(
             *(each.double() for each in (x, x0, g_loss, c)),
@@ -311,7 +312,8 @@ def test_lbfgs_step_of_large_images(gpu, n, norm, dtype):
     for before, loss, gradient, expected in (*first, next(rounds(state, with_pairs))):
         got = copy(before)
         launched = step(gpu, got, loss, gradient, slots)
-        assert len(launched) == (10 + (norm == "l2") if gpu.name == "cuda" and gpu.cuts(n, dtype) else 1)
+        cut = gpu.name == "cuda" and gpu.cuts(n, dtype)
+        assert len(launched) == (10 + (norm == "l2") if cut else 1)
         assert torch.equal(got.counters, expected.counters)
         assert_same_round(got, expected, before, loss, gradient, slots)
 
@@ -429,5 +431,6 @@ def test_every_triton_kernel_compiles_to_machine_code(triton_only, target):
         triton_only.class_loss.class_loss_out(x, labels, "cross_entropy", True, 0.0, 1.0, c, x)
         with every_row_is_long(tile=8192):
             triton_only.two_loop.two_loop_out(g, *rest, g)
-    assert len(binaries) == 4 + 3
+            triton_only.penalty.penalty_out(x, x, x, c, x[:, :1], x[:, :1], "l2", c, x, x > 0)
+    assert len(binaries) == 4 + 3 + 3
     assert all(binary[:4] == b"\x7fELF" for binary in binaries.values())

@@ -9,7 +9,6 @@ from tolerances import EPS, FEW_ROUNDINGS, WELL_CONDITIONED, exact
 
 from advkit import ops
 from advkit.norms import NORMS
-from advkit.ops import _dispatch
 
 ROWS = 3
 
@@ -125,8 +124,6 @@ CASES += [(1000, "each"), (16_385, "each")]
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(("n", "bounds"), CASES)
 def test_definition(n, bounds, norm, dtype, implementation):
-    if implementation == "triton" and n * dtype.itemsize > _dispatch.TRITON_ROW:
-        pytest.skip("Triton's kernels hold a row in registers")
     (*args, lower, upper), value, gradient, size, free = case(n, bounds, norm, dtype)
     got = ops.penalty(*args, norm=norm, lower=lower, upper=upper)
     np.testing.assert_allclose(exact(got[0]), value, rtol=WELL_CONDITIONED[dtype], atol=0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["greatest", "tile_values", "total"]
+__all__ = ["greatest", "most_of", "tile_values", "total"]
 
 AT_ONCE = tl.constexpr(128)  # tiles whose sums are loaded together
 
@@ -31,8 +31,14 @@ def total(parts, tiles):
 
 
 @triton.jit
+def most_of(v):
+    """Return the greatest of a block of values that are not negative; NaN does not count."""
+    return tl.max(tl.maximum(v, 0.0), 0).to(tl.float64)
+
+
+@triton.jit
 def greatest(parts, tiles):
-    """Return the greatest of what each tile left at parts + tile, none of it negative."""
+    """Return the greatest of what each tile's `most_of` left at parts + tile."""
     most = tl.zeros([AT_ONCE], tl.float64)
     for first in range(0, tiles, AT_ONCE):
         tile = first + tl.arange(0, AT_ONCE)

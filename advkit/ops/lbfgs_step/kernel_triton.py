@@ -23,11 +23,11 @@ from advkit.ops._triton.box import (
     smooth_part,
 )
 from advkit.ops._triton.launch import as_bits, launch, shape_for
+from advkit.ops._triton.norm import factors, norm_terms, penalised_gradient
 from advkit.ops._triton.pairs import curved, pair_scale, ring
 from advkit.ops._triton.sums import as_float, fold, sum1, sum2, sum4, zero_sum
 from advkit.ops.lbfgs_step import reference
 from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, State, Status, Vector
-from advkit.ops.penalty.kernel_triton import factors, norm_terms, penalised_gradient
 from advkit.ops.two_loop.kernel_triton import is_set, recursion
 
 __all__ = ["lbfgs_step"]
