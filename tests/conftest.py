@@ -73,7 +73,7 @@ def triton(request):
     if not _TRITON:
         pytest.skip("Triton is not installed")
     with _running(request.param):
-        yield
+        yield request.param
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])

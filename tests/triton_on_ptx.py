@@ -17,6 +17,7 @@ MODULES = (
     "two_loop.kernel_triton",
     "two_loop.kernel_triton_split",
     "lbfgs_step.kernel_triton",
+    "lbfgs_step.kernel_triton_split",
 )
 TYPES = {
     torch.float16: "*fp16",

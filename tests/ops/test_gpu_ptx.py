@@ -45,7 +45,8 @@ class Backend:
     """
 
     def __init__(self, form):
-        name, _, self.split = form.partition("-")
+        name, _, split = form.partition("-")
+        self.split = split == "split"
         if name == "cuda":
             pytest.importorskip("advkit._cuda", exc_type=ImportError)
             if find_nvcc() is None:
@@ -72,12 +73,15 @@ class Backend:
         """Tell whether two_loop and lbfgs_step cut rows of n values into tiles."""
         if self.name == "cuda":
             return n > (8192 if dtype == torch.float32 else 4096)
-        return bool(self.split) or n * dtype.itemsize > 32_768
+        return self.split or n * dtype.itemsize > 32_768
 
 
 @pytest.fixture(params=["triton", "triton-split", "cuda"])
 def gpu(request):
     return Backend(request.param)
+
+
+in_one_launch = pytest.mark.parametrize("gpu", ["triton", "cuda"], indirect=True)
 
 
 @pytest.fixture
@@ -208,6 +212,7 @@ def test_penalty(gpu, n, norm, dtype):
     assert torch.equal(out[2], free)
 
 
+@in_one_launch
 @pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
 def test_class_loss(gpu, kind, dtype):
@@ -262,7 +267,7 @@ def test_lbfgs_step(gpu, index, dtype):
     before = before if dtype == torch.float64 else single(before)
     got, expected = copy(before), copy(before)
     launched = step(gpu, got, loss, gradient, slots)
-    assert len(launched) == 1
+    assert len(launched) == (10 + (before.norm == "l2") if gpu.split else 1)
     with use_backend("reference"):
         ops.lbfgs_step(expected, loss, gradient, slots)
     assert_same_round(got, expected, before, loss, gradient, slots)
@@ -312,8 +317,7 @@ def test_lbfgs_step_of_large_images(gpu, n, norm, dtype):
     for before, loss, gradient, expected in (*first, next(rounds(state, with_pairs))):
         got = copy(before)
         launched = step(gpu, got, loss, gradient, slots)
-        cut = gpu.name == "cuda" and gpu.cuts(n, dtype)
-        assert len(launched) == (10 + (norm == "l2") if cut else 1)
+        assert len(launched) == (10 + (norm == "l2") if gpu.cuts(n, dtype) else 1)
         assert torch.equal(got.counters, expected.counters)
         assert_same_round(got, expected, before, loss, gradient, slots)
 
@@ -382,6 +386,7 @@ def test_lbfgs_step_with_pairs_of_16_bits(gpu, n, stored):
     assert error[new.numpy()].max() < ONE_STEP[torch.float32]
 
 
+@in_one_launch
 def test_bytes_of_a_round(gpu):
     """lbfgs_step, 784 values, 10 pairs: at most 1.15 times the bytes that one pass has to move.
 
@@ -432,5 +437,7 @@ def test_every_triton_kernel_compiles_to_machine_code(triton_only, target):
         with every_row_is_long(tile=8192):
             triton_only.two_loop.two_loop_out(g, *rest, g)
             triton_only.penalty.penalty_out(x, x, x, c, x[:, :1], x[:, :1], "l2", c, x, x > 0)
-    assert len(binaries) == 4 + 3 + 3
+            state = ops.init(x, norm="l2", x0=x, history=3)
+            triton_only.lbfgs_step.lbfgs_step(state, c, x, torch.arange(1))
+    assert len(binaries) == 4 + 3 + 3 + 9
     assert all(binary[:4] == b"\x7fELF" for binary in binaries.values())

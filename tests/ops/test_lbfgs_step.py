@@ -83,7 +83,7 @@ def test_one_round_equals_the_reference_in_float32(index, isa):
 def test_one_round_equals_the_reference_in_triton(index, dtype, triton):
     """The same for slots that went different ways; the interpreter has no time for all."""
     before, loss, gradient, wanted = recorded(index)
-    slots = telling(before, wanted, most=12)
+    slots = telling(before, wanted, most=12 if triton == "triton" else 3)
     loss, gradient = loss[slots].to(dtype), gradient[slots].to(dtype)
     before = before if dtype == torch.float64 else single(before)
     got, wanted = copy(before), copy(before)

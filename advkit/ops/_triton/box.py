@@ -21,6 +21,7 @@ __all__ = [
     "clamp",
     "is_free",
     "load_bounds",
+    "on_segment",
     "projected",
     "smooth_part",
 ]
@@ -48,6 +49,12 @@ def clamp(v, low, high):
     """Bring v into the box; NaN stays NaN."""
     v = tl.where(v < low, low, v)
     return tl.where(v > high, high, v)
+
+
+@triton.jit
+def on_segment(x, d, part, low, high):
+    """Go from x a part of the way to where x + d meets the box."""
+    return clamp(x + part * (clamp(x + d, low, high) - x), low, high)
 
 
 @triton.jit

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from advkit.ops.two_loop import reference
 
-__all__ = ["curved", "pair_scale", "place_of", "ring"]
+__all__ = ["curved", "pair_scale", "place_of", "ring", "stored"]
 
 CURVATURE_THRESHOLD = tl.constexpr(reference.CURVATURE_THRESHOLD)
 STORED_LENGTH = tl.constexpr(reference.STORED_LENGTH)
@@ -26,6 +26,15 @@ def pair_scale(ss, yy):
     length = tl.sqrt(tl.maximum(ss, yy)).to(tl.int64, bitcast=True)
     power = (length & EXPONENT).to(tl.float64, bitcast=True)  # the largest that is no longer
     return 0.5 / power * STORED_LENGTH
+
+
+@triton.jit
+def stored(v, scale, H: tl.constexpr):
+    """Return a vector of a pair as it is stored in H."""
+    if v.dtype == H:
+        return v
+    else:
+        return (scale * v).to(H)
 
 
 @triton.jit

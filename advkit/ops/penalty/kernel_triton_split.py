@@ -33,7 +33,7 @@ PARTS = tl.constexpr(3)  # of each tile: two of `norm_terms`, and the greatest |
 
 
 @triton.jit
-def norms_kernel(
+def penalty_norms_kernel(
     x, x_row, x0, x0_row, g_loss, g_row, parts, n, NORM: tl.constexpr, BLOCK: tl.constexpr
 ):
     """One tile's sums for the gradient of L2."""
@@ -50,7 +50,7 @@ def norms_kernel(
 
 
 @triton.jit
-def gradient_kernel(
+def penalty_gradient_kernel(
     x, x_row, x0, x0_row, g_loss, g_row, c, lower, lower_row, upper, upper_row, gradient, parts, n,
     NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -80,7 +80,7 @@ def gradient_kernel(
 
 
 @triton.jit
-def finish_kernel(
+def penalty_finish_kernel(
     x, x_row, x0, x0_row, c, lower, lower_row, upper, upper_row, value, gradient, free, parts, n,
     NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -126,12 +126,12 @@ def penalty_split(
     losses = g_loss, row_stride(g_loss)
     shape = {"NORM": NORMS[norm].kernel_id, "BLOCK": cut.block, "num_warps": cut.warps}
     if norm == "l2":
-        launch(norms_kernel, grid, x.device, *points, *losses, parts, n, **shape)
+        launch(penalty_norms_kernel, grid, x.device, *points, *losses, parts, n, **shape)
     launch(
-        gradient_kernel, grid, x.device, *points, *losses, c, *bounds, gradient, parts, n,
+        penalty_gradient_kernel, grid, x.device, *points, *losses, c, *bounds, gradient, parts, n,
         **each, **shape,
     )  # fmt: skip
     launch(
-        finish_kernel, grid, x.device, *points, c, *bounds, value, gradient, free, parts, n,
+        penalty_finish_kernel, grid, x.device, *points, c, *bounds, value, gradient, free, parts, n,
         **each, **shape,
     )  # fmt: skip

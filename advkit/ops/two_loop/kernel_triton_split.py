@@ -149,7 +149,7 @@ def combination(g, factors, S, Y, S_pair, Y_pair, head, count, i, n, M: tl.const
 
 
 @triton.jit
-def gram_kernel(
+def two_loop_gram_kernel(
     g, g_row, S, S_row, S_pair, Y, Y_row, Y_pair, head, count, free, free_row, parts, n,
     M: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -166,7 +166,7 @@ def gram_kernel(
 
 
 @triton.jit
-def solve_kernel(
+def two_loop_solve_kernel(
     g, head, count, parts, gram, factors, tiles, M: tl.constexpr, PLACES: tl.constexpr
 ):  # fmt: skip
     """One row's factors; of g only the type is asked."""
@@ -180,7 +180,7 @@ def solve_kernel(
 
 
 @triton.jit
-def combine_kernel(
+def two_loop_combine_kernel(
     g, g_row, S, S_row, S_pair, Y, Y_row, Y_pair, head, count, free, free_row, factors, direction,
     n, M: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -212,9 +212,18 @@ def two_loop_split(
     pairs = S, row_stride(S), S.stride(1), Y, row_stride(Y), Y.stride(1), head, count
     values = g, row_stride(g), *pairs, free, row_stride(free)
     shape = {"M": m, "BLOCK": cut.block, "num_warps": cut.warps}
-    launch(gram_kernel, (rows, cut.tiles), g.device, *values, parts, n, **shape)
+    launch(two_loop_gram_kernel, (rows, cut.tiles), g.device, *values, parts, n, **shape)
     launch(
-        solve_kernel, (rows,), g.device, g, head, count, parts, gram, factors, cut.tiles,
+        two_loop_solve_kernel, (rows,), g.device, g, head, count, parts, gram, factors, cut.tiles,
         M=m, PLACES=triton.next_power_of_2(m), num_warps=ROW_WARPS,
     )  # fmt: skip
-    launch(combine_kernel, (rows, cut.tiles), g.device, *values, factors, direction, n, **shape)
+    launch(
+        two_loop_combine_kernel,
+        (rows, cut.tiles),
+        g.device,
+        *values,
+        factors,
+        direction,
+        n,
+        **shape,
+    )
