@@ -4,8 +4,7 @@
 PyTorch. The automatic choice, by the device of the tensors:
 
 - a CPU: ``cpu``;
-- an NVIDIA or AMD GPU: ``triton``, or ``cuda`` where Triton is not installed, or for rows of more
-  than `TRITON_ROW` bytes;
+- an NVIDIA or AMD GPU: ``triton``, or ``cuda`` where Triton is not installed;
 - any other, or a dtype that the kernels do not take: ``reference``.
 
 Where a kernel should serve and cannot, the reference does, and a warning says why, once. A backend
@@ -32,7 +31,6 @@ __all__ = ["BACKENDS", "available_backends", "choose", "kernels", "native", "use
 BACKENDS = ("cpu", "triton", "cuda", "reference")
 DTYPES = (torch.float32, torch.float64)
 CANDIDATES = {"cpu": ("cpu",), "cuda": ("triton", "cuda")}  # by device, which AMD's is, too: cuda
-TRITON_ROW = 32_768  # bytes of a row that one program holds in registers
 OLDEST_TRITON = (3, 3)  # with tuples of blocks
 
 _forced: ContextVar[str | None] = ContextVar("advkit_backend", default=None)
@@ -162,23 +160,20 @@ def _device_type(backend: str) -> str:
     return "cpu" if backend == "cpu" or (backend == "triton" and _interpreted()) else "cuda"
 
 
-def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = (), whole: bool = True) -> str:
-    """Return the backend for this tensor's device, dtype and length of rows.
+def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = ()) -> str:
+    """Return the backend for this tensor's device and dtype.
 
     Parameters
     ----------
-    tensor : Tensor (B, n)
+    tensor : Tensor
         One of the op's.
     also : tuple of torch.dtype
         What the op's kernels for GPUs take beside float32 and float64.
-    whole : bool
-        Whether Triton's kernel holds a row in registers.
     """
     forced = _forced.get()
     device = tensor.device.type
     if forced == "reference":
         return forced
-    too_long = whole and tensor.shape[1] * tensor.element_size() > TRITON_ROW
     if forced is not None:
         if device != _device_type(forced):
             raise RuntimeError(
@@ -188,24 +183,19 @@ def choose(tensor: torch.Tensor, also: tuple[torch.dtype, ...] = (), whole: bool
         if tensor.dtype not in taken:
             names = " and ".join(str(dtype).removeprefix("torch.") for dtype in taken)
             raise RuntimeError(f"backend {forced!r} takes {names}, got {tensor.dtype}")
-        if forced == "triton" and too_long:
-            raise RuntimeError(_TOO_LONG)
         return forced
     candidates = CANDIDATES.get(device, ())
     if tensor.dtype not in (DTYPES if device == "cpu" else DTYPES + also):
         return "reference"
     reasons = []
     for backend in candidates:
-        reason = _why_not(backend) or (_TOO_LONG if backend == "triton" and too_long else "")
+        reason = _why_not(backend)
         if not reason:
             return backend
         reasons.append(reason)
     if reasons:
         _say_once("; ".join(reasons))
     return "reference"
-
-
-_TOO_LONG = f"Triton's kernels take rows of up to {TRITON_ROW} bytes"
 
 
 @cache

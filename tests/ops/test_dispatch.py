@@ -117,12 +117,6 @@ def test_forced_cpu_refuses_other_devices():
         ops.penalty_out(x, x, x, c, **out)
 
 
-def test_forced_triton_refuses_rows_that_it_cannot_hold():
-    x = torch.zeros(1, 10_000)
-    with use_backend("triton"), pytest.raises(RuntimeError, match="rows of up to 32768 bytes"):
-        ops.penalty(x, x, x, torch.ones(1))
-
-
 @pytest.mark.parametrize("backend", ["triton", "cuda"])
 def test_a_backend_for_gpus_says_why_it_cannot_serve(backend, monkeypatch):
     """Without a GPU, and without its package."""
@@ -149,31 +143,24 @@ class OnGPU:
     device = torch.device("cuda", 0)
     dtype = torch.float32
 
-    def __init__(self, n):
-        self.shape = 1, n
-
-    def element_size(self):
-        return 4
-
 
 @pytest.mark.parametrize(
-    ("there", "n", "wanted"),
+    ("there", "wanted"),
     [
-        (("triton", "cuda"), 784, "triton"),
-        (("triton", "cuda"), 150_528, "cuda"),
-        (("cuda",), 784, "cuda"),
-        (("triton",), 150_528, "reference"),
-        ((), 784, "reference"),
+        (("triton", "cuda"), "triton"),
+        (("triton",), "triton"),
+        (("cuda",), "cuda"),
+        ((), "reference"),
     ],
 )
-def test_automatic_choice_on_a_gpu(there, n, wanted, monkeypatch):
+def test_automatic_choice_on_a_gpu(there, wanted, monkeypatch):
     monkeypatch.setattr(_dispatch, "_why_not", lambda name: "" if name in there else "not here")
     _dispatch._say_once.cache_clear()
     if wanted == "reference":
         with pytest.warns(RuntimeWarning, match="slow reference backend: .*not here"):
-            assert _dispatch.choose(OnGPU(n)) == wanted
+            assert _dispatch.choose(OnGPU()) == wanted
     else:
-        assert _dispatch.choose(OnGPU(n)) == wanted
+        assert _dispatch.choose(OnGPU()) == wanted
 
 
 @pytest.mark.usefixtures("without_native")

@@ -123,7 +123,7 @@ def _run(
     loss: Tensor,
     dlogits: Tensor,
 ) -> None:
-    backend = _dispatch.choose(logits, also=HALF, whole=False)
+    backend = _dispatch.choose(logits, also=HALF)
     if backend != "cpu" and logits.device.type == "cpu" and len(labels):
         least, most = labels.aminmax()
         if least < 0 or most >= logits.shape[1]:

@@ -125,7 +125,7 @@ def _run(
     gradient: Tensor,
     free: Tensor,
 ) -> None:
-    backend = _dispatch.choose(x, whole=False)
+    backend = _dispatch.choose(x)
     if backend != "reference":
         run = _dispatch.kernels("penalty", backend).penalty_out
         run(x, x0, g_loss, c, lower, upper, norm, value, gradient, free)

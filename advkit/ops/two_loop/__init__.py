@@ -78,7 +78,7 @@ def _check(g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: T
 def _run(
     g: Tensor, S: Tensor, Y: Tensor, head: Tensor, count: Tensor, free: Tensor, direction: Tensor
 ) -> None:
-    backend = _dispatch.choose(g, whole=False)
+    backend = _dispatch.choose(g)
     m = S.shape[1]
     if backend != "cpu" and g.device.type == "cpu" and len(g):
         if not 0 <= head.min() <= head.max() < m:
