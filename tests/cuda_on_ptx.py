@@ -14,12 +14,14 @@ from unittest import mock
 import torch
 from ptx import Memory, Module
 from ptx.compile import nvcc
+from ptx.resources import Launched, assembled_by_nvcc, resources
 
 from advkit.ops.class_loss import kernel_cuda as class_loss
 from advkit.ops.lbfgs_step import kernel_cuda as lbfgs_step
 from advkit.ops.penalty import kernel_cuda as penalty
 from advkit.ops.two_loop import kernel_cuda as two_loop
 
+OPS = (penalty, class_loss, two_loop, lbfgs_step)
 SOURCES = Path(__file__).parents[1] / "csrc"
 TYPES = {
     "f32": ("float", "float", 16),
@@ -36,18 +38,44 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # that a bloc
 
 
 @cache
-def module(source, types, arch):
+def ptx_of(source, types, arch):
     value, pair, most = TYPES[types]
     definitions = {"TYPES": types, "VALUE": value, "PAIR": pair, "MOST_VALUES": most}
     flags = [f"-DADVKIT_{name}={value}" for name, value in definitions.items()]
     folders = [f"-I{SOURCES / 'cuda'}", f"-I{SOURCES / 'include'}"]
-    return Module(nvcc(f'#include "{source}.cu"\n', f"sm_{arch}", *flags, *folders))
+    return nvcc(f'#include "{source}.cu"\n', f"sm_{arch}", *flags, *folders)
+
+
+@cache
+def module(source, types, arch):
+    return Module(ptx_of(source, types, arch))
+
+
+@cache
+def taken(source, types, arch):
+    return resources(assembled_by_nvcc(ptx_of(source, types, arch), arch))
+
+
+def place(name):
+    """Return the source and the types of a kernel."""
+    op, types, part = KERNEL.fullmatch(name).groups()
+    split = op == "lbfgs_step" and not part.startswith("_x")
+    return f"{op}_split" if split else op, types
 
 
 def kernel(name, arch):
-    op, types, part = KERNEL.fullmatch(name).groups()
-    split = op == "lbfgs_step" and not part.startswith("_x")
-    return module(f"{op}_split" if split else op, types, arch).kernels[name]
+    return module(*place(name), arch).kernels[name]
+
+
+@contextmanager
+def launches_go_to(run, shared_memory):
+    """Let `kernel_cuda` of every op start its kernels by run(prepared, device)."""
+    with ExitStack() as stack:
+        for op in OPS:
+            stack.enter_context(mock.patch.object(op, "run", run))
+        for op in (two_loop, lbfgs_step):
+            stack.enter_context(mock.patch.object(op, "shared_memory", return_value=shared_memory))
+        yield
 
 
 @contextmanager
@@ -88,10 +116,20 @@ def interpreted(arch=90, shared_memory=None, **how):
             )
             launched.append((name, counts))
 
-    with ExitStack() as stack:
-        for op in (penalty, class_loss, two_loop, lbfgs_step):
-            stack.enter_context(mock.patch.object(op, "run", run))
+    with launches_go_to(run, limit), ExitStack() as stack:
+        for op in OPS:
             stack.enter_context(mock.patch.object(op, "prepare", remember(op.prepare)))
-        for op in (two_loop, lbfgs_step):
-            stack.enter_context(mock.patch.object(op, "shared_memory", return_value=limit))
+        yield launched
+
+
+@contextmanager
+def assembled(arch):
+    """Let `kernel_cuda` of every op be compiled and not run; yields the list of `Launched`."""
+    launched = []
+
+    def record(prepared, device):
+        for name, _, threads, shared in prepared.launches:
+            launched.append(Launched(name, threads, shared, taken(*place(name), arch)[name]))
+
+    with launches_go_to(record, SHARED_MEMORY[arch]):
         yield launched

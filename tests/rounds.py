@@ -348,3 +348,21 @@ def telling(before, after, most):
     _, kind = way.unique(dim=0, return_inverse=True)
     first = torch.stack([(kind == k).nonzero()[0, 0] for k in range(int(kind.max()) + 1)])
     return running[first[torch.randperm(len(first))[:most]]]
+
+
+def full_round(n, m, norm, rows=2, **options):
+    """Return state, loss and gradient of a round that stores a pair in a full ring of each slot."""
+    x0, goal = torch.rand(2, rows, n)
+    c = torch.full((rows,), 0.05)
+    state = ops.init(x0, lower=0.0, upper=1.0, norm=norm, x0=x0, history=m, c=c, **options)
+    weight = torch.logspace(-2, 1, n)  # so that the solve does not end before a long ring is full
+    for _ in range(200):
+        loss = (weight * (state.trial - goal) ** 4).sum(1)
+        gradient = 4 * weight * (state.trial - goal) ** 3
+        before = copy(state)
+        with use_backend("reference"):
+            ops.lbfgs_step(state, loss, gradient)
+        full = (before.counters[:, Counter.COUNT] == m).all()
+        if full and (state.x != before.x).any(1).all():
+            return before, loss, gradient
+    raise AssertionError("no round has full rings and new points")

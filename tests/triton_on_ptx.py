@@ -9,6 +9,7 @@ import torch
 from ptx import Memory
 from ptx.compile import triton_binary, triton_ptx
 from ptx.elsewhere import compiled_elsewhere
+from ptx.resources import Launched, resources
 
 MODULES = (
     "penalty.kernel_triton",
@@ -111,4 +112,19 @@ def interpreted(arch=90, **how):
         launched.append((kernel.fn.__name__, counts))
 
     with launches_go_to(run):
+        yield launched
+
+
+@contextmanager
+def assembled(arch):
+    """Let `kernel_triton` of every op be compiled and not run; yields the list of `Launched`."""
+    launched = []
+
+    def record(kernel, grid, args, given):
+        program = compiled(kernel, args, given, arch)
+        binary = compiled(kernel, args, given, ("cuda", arch, 32))
+        takes = resources(binary)[program.name]
+        launched.append(Launched(program.name, program.threads, program.shared, takes))
+
+    with launches_go_to(record):
         yield launched

@@ -52,7 +52,8 @@ inline InBlock in_block(int64_t n, int64_t value_bytes) {
     return static_cast<unsigned>(std::max<int64_t>(64, round_up((n + values - 1) / values, 32)));
   };
   if (n <= 1024) return {4, threads(4)};
-  if (n <= 4096) return {8, value_bytes == 4 ? threads(8) : 512};  // as `step` in block.cuh
+  if (n <= 3072 && value_bytes == 4) return {8, threads(8)};
+  if (n <= 4096 && value_bytes == 8) return {8, 512};  // this and the next as `step` in block.cuh
   if (n <= 8192 && value_bytes == 4) return {16, 512};
   return {0, 0};
 }

@@ -16,6 +16,7 @@ from rounds import (
     RUNS,
     copy,
     differences,
+    full_round,
     in_16_bits,
     new_pairs,
     recorded,
@@ -116,7 +117,18 @@ def wanted(g, S, Y, *rest):
 
 @pytest.mark.parametrize(
     ("n", "m"),
-    [(1, 1), (63, 3), (129, 3), (784, 10), (1000, 3), (3072, 3), (5000, 3), (8192, 3), (16_385, 3)],
+    [
+        (1, 1),
+        (63, 3),
+        (129, 3),
+        (784, 10),
+        (1000, 3),
+        (3072, 3),
+        (4096, 3),
+        (5000, 3),
+        (8192, 3),
+        (16_385, 3),
+    ],
 )
 def test_two_loop(gpu, n, m, dtype):
     gpu.leave_out_what_is_cut_anyway(n)
@@ -308,7 +320,7 @@ def with_pairs(counters):
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
-@pytest.mark.parametrize("n", [5000, 8200])
+@pytest.mark.parametrize("n", [2048, 4096, 5000, 8200])
 def test_lbfgs_step_of_large_images(gpu, n, norm, dtype):
     """The first two rounds, and one with pairs; CUDA's in one block of most threads, and split."""
     gpu.leave_out_what_is_cut_anyway(n)
@@ -396,22 +408,10 @@ def test_bytes_of_a_round(gpu, stored):
     own cache.
     """
     n, m = 784, 10
-    x0, goal = torch.rand(2, 2, n)
-    given = {"norm": "l2sq", "x0": x0, "c": torch.full((2,), 0.05)}
-    state = ops.init(x0, lower=0.0, upper=1.0, history=m, history_dtype=stored, **given)
-    for _ in range(60):
-        loss, gradient = ((state.trial - goal) ** 4).sum(1), 4 * (state.trial - goal) ** 3
-        before = copy(state)
-        with use_backend("reference"):
-            ops.lbfgs_step(state, loss, gradient)
-        full = (before.counters[:, Counter.COUNT] == m).all()
-        if full and (state.x != before.x).any(1).all():
-            break
-    else:
-        pytest.fail("no round has full rings and new points")
+    before, loss, gradient = full_round(n, m, "l2sq", history_dtype=stored)
     ((_, counts),) = step(gpu, before, loss, gradient, torch.arange(2))
     moved = 32 * (counts.unique_sectors_read + counts.unique_sectors_written) / 2
-    saved = (4 - state.history.element_size()) * n * (2 * m + 2)
+    saved = (4 - before.history.element_size()) * n * (2 * m + 2)
     assert moved <= 1.15 * 4 * n * (2 * m + 7 + 2) - saved
 
 

@@ -22,7 +22,7 @@ __all__ = [
     "workspace",
 ]
 
-ROW = 32_768  # bytes of the longest row that one program holds in registers
+ROW = 16_384  # bytes of the longest row that one program holds in registers, spilling none
 TILE = 8192  # bytes of a tile of a longer one: of each vector 64 bytes a thread
 ROW_WARPS = 4  # of the program that adds up a long row's sums and decides by them
 HELD_PAIRS = 384  # bytes of a thread's registers that pairs may take between the two loops
@@ -45,9 +45,8 @@ class Shape(NamedTuple):
 
 def shape_for(n: int, itemsize: int) -> Shape:
     """Choose the shape for rows of n values: more warps, then more chunks for each."""
-    most = 8 if n * itemsize <= 16_384 else 16  # a thread then holds 16 values at most
     per_warp = 32 * 16 // itemsize
-    warps = min(most, triton.next_power_of_2(triton.cdiv(max(n, 1), per_warp)))
+    warps = min(8, triton.next_power_of_2(triton.cdiv(max(n, 1), per_warp)))
     block = per_warp * warps
     return Shape(block, max(1, triton.cdiv(n, block)), warps)
 
