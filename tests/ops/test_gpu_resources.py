@@ -12,9 +12,9 @@ from advkit.ops import _dispatch
 pytestmark = pytest.mark.slow
 
 # Images in one block of CUDA; Triton's programs hold up to 4096 values. Of the other architectures
-# the one that leaves least room, since Triton takes half a minute for each kernel.
+# one size alone, since Triton takes half a minute for each; bench/kernel_resources.py has them all.
 SHAPES = [(784, 90), (3072, 80), (3072, 90), (3072, 100), (4096, 90), (8192, 90)]
-# Bytes of a thread: ptxas spills here to fit a second block on a multiprocessor.
+# Bytes of a thread. With maxnreg=168 ptxas spills none here.
 KNOWN = {("triton", "two_loop", 4096, 90): 24}
 
 
