@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from _common import Row, as_settings, parser, use_tests, write_results
+from _roofline import CLASSES, one_pass
 
 from advkit.ops import _dispatch
 
@@ -38,22 +39,9 @@ MEMORY = 3.35e12  # bytes/s; NVIDIA's data sheet
 MULTIPROCESSORS = 132  # NVIDIA H100 architecture white paper
 SCHEDULERS = 4  # of a multiprocessor, each issues an instruction of a warp a clock; white paper
 CLOCK = 1.755e9  # Hz, boost; measured by chipsandcheese.com, "Nvidia's H100", 2023
-L2 = (
-    5120 * CLOCK
-)  # bytes/s; A100's bytes a clock (its white paper), no figure for the H100 is public
+# bytes/s; A100's bytes a clock (its white paper), no figure for the H100 is public.
+L2 = 5120 * CLOCK
 ARCHITECTURE_OF_MODEL = 90
-CLASSES = 10
-
-
-def one_pass(op: str, n: int, m: int) -> int:
-    """Return the bytes that an op has to move for one image, scalars left out."""
-    if op == "class_loss":
-        return 4 * 2 * CLASSES
-    if op == "penalty":
-        return 4 * 4 * n + n  # x, x0, both gradients; the free set
-    if op == "two_loop":
-        return 4 * n * (2 * m + 2) + n  # pairs, gradient, direction; the free set
-    return 4 * n * (2 * m + 7 + 2)  # pairs, seven vectors, the new pair
 
 
 def costs(backend: Any, call: Any, op: str, n: int, m: int) -> Row:
@@ -120,12 +108,11 @@ def measure(name: str, op: str, n: int, m: int, architectures: Sequence[int]) ->
 
 
 def cases(backends: Sequence[str], largest: int) -> list[tuple[str, str, int, int]]:
-    """Return backend, op, values and pairs of every case that a kernel takes in one block."""
+    """Return backend, op, values and pairs of every case."""
     found = []
     for name in backends:
-        most = _dispatch.TRITON_ROW // 4 if name == "triton" else 8192
         for op in OPS:
-            shapes = [(784, 10), (3072, 10), (most, 10)]
+            shapes = [(784, 10), (3072, 10), (4096, 10), (8192, 10)]
             if op in ("two_loop", "lbfgs_step"):
                 shapes += [(784, 5), (784, 20)]
             if op == "class_loss":

@@ -39,6 +39,18 @@ def triton_on_ptx():
 
 
 @contextmanager
+def triton_split_on_ptx():
+    """By the form that long rows take."""
+    pytest.importorskip("triton")
+    from split_rows import every_row_is_long
+    from triton_on_ptx import interpreted
+
+    with use_backend("triton"), every_row_is_long(tile=4096), interpreted() as launched:
+        yield
+    assert len({name for name, _ in launched}) == 8
+
+
+@contextmanager
 def cuda_on_ptx():
     pytest.importorskip("advkit._cuda", exc_type=ImportError)
     from ptx.compile import find_nvcc
@@ -53,7 +65,7 @@ def cuda_on_ptx():
     assert {name.split("_f32")[0] for name, _ in launched} == {"advkit_lbfgs_step"}
 
 
-@pytest.mark.parametrize("backend", [triton_on_ptx, cuda_on_ptx])
+@pytest.mark.parametrize("backend", [triton_on_ptx, triton_split_on_ptx, cuda_on_ptx])
 def test_same_success_and_distortion_as_the_reference(backend):
     with use_backend("reference"):
         expected = attacked()
