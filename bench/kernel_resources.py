@@ -95,6 +95,7 @@ def measure(name: str, op: str, n: int, m: int, architectures: Sequence[int]) ->
                     "sm": arch,
                     "n": CLASSES if op == "class_loss" else n,
                     "m": m if op in ("two_loop", "lbfgs_step") else None,
+                    "kernel": each.name,
                     "registers": each.takes.registers,
                     "spilled bytes": each.takes.spilled,
                     "threads": each.threads,
@@ -121,6 +122,28 @@ def cases(backends: Sequence[str], largest: int) -> list[tuple[str, str, int, in
     return found
 
 
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each case, of the model's architecture: the worst of its kernels."""
+    by_case: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row["sm"] == ARCHITECTURE_OF_MODEL:
+            case = tuple(row[key] for key in ("op", "backend", "n", "m"))
+            by_case.setdefault(case, []).append(row)
+    times = ("memory ns", "L2 ns", "issue ns", "least ns", "roofline ns", "least / roofline")
+    return [
+        {
+            **{key: kernels[0][key] for key in ("op", "backend", "n", "m")},
+            "launches": len(kernels),
+            "registers": max(row["registers"] for row in kernels),
+            "spilled bytes": max(row["spilled bytes"] for row in kernels),
+            "threads": max(row["threads"] for row in kernels),
+            "blocks per SM": min(row["blocks per SM"] for row in kernels),
+            **{key: kernels[0][key] for key in times},
+        }
+        for kernels in by_case.values()
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every case and write the tables."""
     options = parser("kernel_resources", __doc__)
@@ -137,17 +160,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     for case in cases(given.backends, given.largest):
         rows += measure(*case, given.architectures)
-    shown = ("op", "backend", "n", "m", "registers", "spilled bytes", "threads", "blocks per SM")
-    shown += ("memory ns", "L2 ns", "issue ns", "least ns", "roofline ns", "least / roofline")
     write_results(
         given.out,
         "What the kernels for GPUs take, and the time that this allows",
         settings=as_settings(given)
         | {"memory, bytes/s": MEMORY, "L2, bytes/s": L2, "clock, Hz": CLOCK}
         | {"multiprocessors": MULTIPROCESSORS, "schedulers of each": SCHEDULERS},
-        summary=[
-            {key: row[key] for key in shown} for row in rows if row["sm"] == ARCHITECTURE_OF_MODEL
-        ],
+        summary=summary(rows),
         rows=rows,
         notes=[
             "Nothing here was measured on a GPU: resources are those of the machine code, costs "
@@ -155,7 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "ns: for an image, with enough of them to fill the GPU. least: the largest of memory, "
             "L2 and issue, without latencies. Sectors have 32 bytes; distinct ones are counted "
             "once, all once for each instruction of a warp.",
-            "roofline: one pass over every input and output. class_loss has 10 classes.",
+            "roofline: one pass over every input and output. class_loss has 10 classes. Of several "
+            "launches, which cut the image into tiles, resources are the worst, times sums; what "
+            "one leaves for the next counts as bytes of memory.",
         ],
     )
 
