@@ -21,12 +21,14 @@ __all__ = [
     "clamp",
     "is_free",
     "load_bounds",
+    "load_part",
     "on_segment",
     "projected",
     "smooth_part",
 ]
 
 ACTIVE_MARGIN = tl.constexpr(reference.ACTIVE_MARGIN)
+NONE = tl.constexpr(NORMS["none"].kernel_id)
 KINKED = tl.constexpr(next(norm.kernel_id for norm in NORMS.values() if norm.kinks_at_zero))
 
 
@@ -67,6 +69,19 @@ def smooth_part(x, x0, g, low, high, NORM: tl.constexpr):
         return tl.where(down, low, from_x0), tl.where(up, high, to_x0)
     else:
         return low, high
+
+
+@triton.jit
+def load_part(
+    x, g, x0, lower, upper, i, n,
+    NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr,
+):  # fmt: skip
+    """Load the box in which a step from x stays; x0 and the bounds point at the row's."""
+    origin = x
+    if NORM != NONE:
+        origin = tl.load(x0 + i, mask=i < n, other=0.0)
+    low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
+    return smooth_part(x, origin, g, low, high, NORM)
 
 
 @triton.jit

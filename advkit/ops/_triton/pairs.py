@@ -7,7 +7,7 @@ import triton.language as tl
 
 from advkit.ops.two_loop import reference
 
-__all__ = ["curved", "pair_scale", "place_of", "ring", "stored"]
+__all__ = ["curved", "load_pair", "pair_scale", "place_of", "ring", "stored"]
 
 CURVATURE_THRESHOLD = tl.constexpr(reference.CURVATURE_THRESHOLD)
 STORED_LENGTH = tl.constexpr(reference.STORED_LENGTH)
@@ -18,6 +18,14 @@ EXPONENT = tl.constexpr(0x7FF << 52)  # the bits of a float64 that say which pow
 def curved(sy, ss, yy):
     """Whether a pair's curvature is positive beyond rounding."""
     return sy > CURVATURE_THRESHOLD * tl.sqrt(ss * yy)
+
+
+@triton.jit
+def load_pair(S, Y, S_pair, Y_pair, place, free, i, end, T: tl.constexpr):
+    """Load values i of the s and y of a place, 0 from `end` on and where not free."""
+    s = tl.load(S + place * S_pair + i, mask=i < end, other=0.0).to(T)
+    y = tl.load(Y + place * Y_pair + i, mask=i < end, other=0.0).to(T)
+    return tl.where(free, s, 0.0), tl.where(free, y, 0.0)
 
 
 @triton.jit

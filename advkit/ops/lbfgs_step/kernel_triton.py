@@ -18,6 +18,7 @@ from advkit.ops._triton.box import (
     clamp,
     is_free,
     load_bounds,
+    load_part,
     on_segment,
     projected,
     smooth_part,
@@ -85,6 +86,31 @@ from advkit.ops.two_loop.kernel_triton import is_set, recursion
 __all__ = ["lbfgs_step"]
 
 NONE = tl.constexpr(NORMS["none"].kernel_id)
+
+
+@triton.jit
+def try_direction(
+    q, bits, factor, trial, vectors, ld, x0, lower, upper, n, QUASI: tl.constexpr,
+    NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, BLOCK: tl.constexpr,
+    CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """Write -factor g, of QUASI -q on the free set; return what `descends` asks of it."""
+    T: tl.constexpr = q[0].dtype
+    slope, cut = zero_sum(T, BLOCK), zero_sum(T, BLOCK)
+    for k in tl.static_range(CHUNKS):
+        i = k * BLOCK + tl.arange(0, BLOCK)
+        x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
+        g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
+        low, high = load_part(x, g, x0, lower, upper, i, n, NORM, LOWER_EACH, UPPER_EACH)
+        d = -g * factor
+        if QUASI:
+            d = tl.where(is_set(bits, k), -q[k], d)
+        end = clamp(x + d, low, high)
+        tl.store(vectors + DIRECTION * ld + i, d, mask=i < n)
+        tl.store(trial + i, end, mask=i < n)
+        slope += fold(tl.where(is_set(bits, k), g * d, 0.0))
+        cut += fold(g * (end - x))
+    return sum2(slope, cut)
 
 
 @triton.jit
@@ -289,23 +315,10 @@ def lbfgs_step_kernel(
 
             # Quasi-Newton on the free variables where that descends; a step that the box cuts to
             # little of its descent runs into a corner.
-            slope, cut = zero_sum(T, BLOCK), zero_sum(T, BLOCK)
-            for k in tl.static_range(CHUNKS):
-                i = k * BLOCK + tl.arange(0, BLOCK)
-                x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
-                g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
-                origin = x
-                if NORM != NONE:
-                    origin = tl.load(x0 + i, mask=i < n, other=0.0)
-                low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
-                low, high = smooth_part(x, origin, g, low, high, NORM)
-                d = tl.where(is_set(bits, k), -q[k], -g)
-                end = clamp(x + d, low, high)
-                tl.store(vectors + DIRECTION * ld + i, d, mask=i < n)
-                tl.store(trial + i, end, mask=i < n)
-                slope += fold(tl.where(is_set(bits, k), g * d, 0.0))
-                cut += fold(g * (end - x))
-            slope, cut = sum2(slope, cut)
+            slope, cut = try_direction(
+                q, bits, 1.0, trial, vectors, ld, x0, lower, upper, n, True,
+                NORM, LOWER_EACH, UPPER_EACH, BLOCK, CHUNKS,
+            )  # fmt: skip
             take = used & descends(slope, cut, LEAST_SHARE)
             step = tl.full([], 1.0, tl.float64)
             trials = 0
@@ -313,23 +326,10 @@ def lbfgs_step_kernel(
                 count = tl.where(used, 0, count)
                 boxed = is_finite(tl.max(widest, 0))
                 factor = steepest_scale(tl.load(sc + FIRST_STEP), boxed, sum1(g_free)).to(T)
-                slope, cut = zero_sum(T, BLOCK), zero_sum(T, BLOCK)
-                for k in tl.static_range(CHUNKS):
-                    i = k * BLOCK + tl.arange(0, BLOCK)
-                    x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
-                    g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
-                    origin = x
-                    if NORM != NONE:
-                        origin = tl.load(x0 + i, mask=i < n, other=0.0)
-                    low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
-                    low, high = smooth_part(x, origin, g, low, high, NORM)
-                    d = -g * factor
-                    end = clamp(x + d, low, high)
-                    tl.store(vectors + DIRECTION * ld + i, d, mask=i < n)
-                    tl.store(trial + i, end, mask=i < n)
-                    slope += fold(tl.where(is_set(bits, k), g * d, 0.0))
-                    cut += fold(g * (end - x))
-                slope, cut = sum2(slope, cut)
+                slope, cut = try_direction(
+                    q, bits, factor, trial, vectors, ld, x0, lower, upper, n, False,
+                    NORM, LOWER_EACH, UPPER_EACH, BLOCK, CHUNKS,
+                )  # fmt: skip
                 status = tl.where(descends(slope, cut, 0.0), RUNNING, STAGNATION)
 
         tl.store(sc + F, f_now)

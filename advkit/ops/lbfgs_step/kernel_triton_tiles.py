@@ -11,6 +11,7 @@ from advkit.ops._triton.box import (
     clamp,
     is_free,
     load_bounds,
+    load_part,
     on_segment,
     projected,
     smooth_part,
@@ -80,19 +81,6 @@ __all__ = [
 ]
 
 NONE, L2 = tl.constexpr(NORMS["none"].kernel_id), tl.constexpr(NORMS["l2"].kernel_id)
-
-
-@triton.jit
-def load_part(
-    x, g, x0, lower, upper, i, n,
-    NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr,
-):  # fmt: skip
-    """Load the box in which a step from x stays; x0 and the bounds point at the row's."""
-    origin = x
-    if NORM != NONE:
-        origin = tl.load(x0 + i, mask=i < n, other=0.0)
-    low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
-    return smooth_part(x, origin, g, low, high, NORM)
 
 
 @triton.jit

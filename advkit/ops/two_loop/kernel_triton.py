@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advkit.ops._check import row_stride
 from advkit.ops._triton.launch import is_long, launch, shape_for
-from advkit.ops._triton.pairs import curved, place_of, ring
+from advkit.ops._triton.pairs import curved, load_pair, place_of, ring
 from advkit.ops._triton.sums import fold, sum1, sum4, zero_sum
 from advkit.ops.two_loop.kernel_triton_split import two_loop_split
 
@@ -27,7 +27,7 @@ def is_set(bits, k):
 
 
 @triton.jit
-def load_pair(
+def load_chunks(
     S, Y, S_pair, Y_pair, head, age, present, bits, n,
     T: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
@@ -38,10 +38,9 @@ def load_pair(
     y_rows = ()
     for k in tl.static_range(CHUNKS):
         i = k * BLOCK + tl.arange(0, BLOCK)
-        s = tl.load(S + place * S_pair + i, mask=i < end, other=0.0).to(T)
-        y = tl.load(Y + place * Y_pair + i, mask=i < end, other=0.0).to(T)
-        s_rows = s_rows + (tl.where(is_set(bits, k), s, 0.0),)
-        y_rows = y_rows + (tl.where(is_set(bits, k), y, 0.0),)
+        s, y = load_pair(S, Y, S_pair, Y_pair, place, is_set(bits, k), i, end, T)
+        s_rows = s_rows + (s,)
+        y_rows = y_rows + (y,)
     return s_rows, y_rows
 
 
@@ -107,7 +106,7 @@ def recursion(
     if HOLD:
         held = ()
         for age in tl.static_range(M):
-            rows = load_pair(
+            rows = load_chunks(
                 S, Y, S_pair, Y_pair, head, age, age < count, bits, n, T, M, BLOCK, CHUNKS
             )
             held = held + (rows,)
@@ -124,7 +123,7 @@ def recursion(
         alphas = tl.zeros([PLACES], tl.float64)
         curvatures = tl.zeros([PLACES], tl.float64)
         for age in range(count):
-            s_rows, y_rows = load_pair(
+            s_rows, y_rows = load_chunks(
                 S, Y, S_pair, Y_pair, head, age, age < count, bits, n, T, M, BLOCK, CHUNKS
             )
             q, alpha, sy, yy = down(q, s_rows, y_rows, age < count, BLOCK, CHUNKS)
@@ -136,7 +135,7 @@ def recursion(
             age = count - 1 - turn
             alpha = tl.sum(tl.where(ages == age, alphas, 0.0), 0)
             sy = tl.sum(tl.where(ages == age, curvatures, 0.0), 0)
-            s_rows, y_rows = load_pair(
+            s_rows, y_rows = load_chunks(
                 S, Y, S_pair, Y_pair, head, age, sy != 0.0, bits, n, T, M, BLOCK, CHUNKS
             )
             q = up(q, s_rows, y_rows, alpha, sy, BLOCK, CHUNKS)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from advkit.ops._check import row_stride
 from advkit.ops._triton.launch import ROW_WARPS, cut_for, launch, workspace
-from advkit.ops._triton.pairs import curved, place_of, ring
+from advkit.ops._triton.pairs import curved, load_pair, place_of, ring
 from advkit.ops._triton.sums import fold, sum1, sum2, sum4
 from advkit.ops._triton.tiles import tile_values
 
@@ -35,17 +35,6 @@ def gram_entries(m: int) -> int:
 
 
 @triton.jit
-def load_pair(
-    S, Y, S_pair, Y_pair, head, age, free, i, n, T: tl.constexpr, M: tl.constexpr
-):  # fmt: skip
-    """Load values i of the s and y of an age, 0 where not free."""
-    place = place_of(head, age, M)
-    s = tl.load(S + place * S_pair + i, mask=i < n, other=0.0).to(T)
-    y = tl.load(Y + place * Y_pair + i, mask=i < n, other=0.0).to(T)
-    return tl.where(free, s, 0.0), tl.where(free, y, 0.0)
-
-
-@triton.jit
 def gram_of_tile(
     out, q, free, S, Y, S_pair, Y_pair, head, count, i, n, M: tl.constexpr
 ):  # fmt: skip
@@ -53,7 +42,7 @@ def gram_of_tile(
     T: tl.constexpr = q.dtype
     ys_out, yy_out = out + 3 * M, out + 3 * M + M * M
     for k in range(count):
-        s, y = load_pair(S, Y, S_pair, Y_pair, head, k, free, i, n, T, M)
+        s, y = load_pair(S, Y, S_pair, Y_pair, place_of(head, k, M), free, i, n, T)
         sq, yq, ss, ys = sum4(fold(s * q), fold(y * q), fold(s * s), fold(y * s))
         tl.store(out + k, sq)
         tl.store(out + M + k, yq)
@@ -61,7 +50,8 @@ def gram_of_tile(
         tl.store(ys_out + k * M + k, ys)
         tl.store(yy_out + k * M + k, sum1(fold(y * y)))
         for j in range(k + 1, count):
-            s, older = load_pair(S, Y, S_pair, Y_pair, head, j, free, i, n, T, M)
+            place = place_of(head, j, M)
+            s, older = load_pair(S, Y, S_pair, Y_pair, place, free, i, n, T)
             ys, yy = sum2(fold(y * s), fold(y * older))
             tl.store(ys_out + k * M + j, ys)
             tl.store(yy_out + k * M + j, yy)
