@@ -138,7 +138,7 @@ def lbfgs(
         Show a bar of finished images (needs rich).
     tile : int, optional
         How many images are carried at once; by default as many as 256 MiB holds, at most 1,024.
-    backend : {"cpu", "reference"}, optional
+    backend : {"cpu", "triton", "cuda", "reference"}, optional
         By default the fastest that can serve x.
 
     Returns

@@ -94,11 +94,9 @@ class Search(ABC):
         slots = Tile(self.state(tile), len(self.x0), self._passes // 2)
         while len(slots.active):
             self.round(slots)
-            if slots.counts():
-                before = len(slots.active)
+            if slots.counts() and (done := int(slots.finished.sum())):
+                advance(done)
                 free, fresh = slots.replace()
-                if done := before - len(slots.active) + len(fresh):
-                    advance(done)
                 if len(fresh):
                     self.load(slots.state, free, fresh)
 

@@ -88,7 +88,7 @@ def minimize(
     tile : int, optional
         How many problems are carried at once; by default as many as 256 MiB holds, at most 1,024.
         Memory does not grow with B beyond inputs and outputs.
-    backend : {"cpu", "reference"}, optional
+    backend : {"cpu", "triton", "cuda", "reference"}, optional
         By default the fastest that can serve x0.
 
     Returns
@@ -183,9 +183,10 @@ def minimize(
             if slots.counts():
                 slots.finished = slots.stopped()
                 done = slots.finished.nonzero()[:, 0]
-                if len(done):
-                    _collect(out, slots.state, slots.active[done], slots.index[done])
-                    advance(len(done))
+                if len(done) == 0:
+                    continue
+                _collect(out, slots.state, slots.active[done], slots.index[done])
+                advance(len(done))
                 free, index = slots.replace()
                 if len(index):
                     slots.state.load(

@@ -78,7 +78,10 @@ class Tile:
         self.fresh = self.fresh[:0]
         self._rounds += 1
         self._since_look += 1
-        return self._since_look == self._every or int(self._rounds.max()) >= self._most
+        looks = self._since_look == self._every or int(self._rounds.max()) >= self._most
+        if looks:
+            self._since_look = 0
+        return looks
 
     def replace(self) -> tuple[Tensor, Tensor]:
         """Give the slots of finished problems to the next of the queue, and drop those left over.
@@ -88,7 +91,6 @@ class Tile:
         slots, index : Tensor (k,) of int64
             The slots to load, and the problems to load into them.
         """
-        self._since_look = 0
         free = self.finished.nonzero()[:, 0]
         taken = free[: self._problems - self._next]
         index = torch.arange(self._next, self._next + len(taken), device=free.device)
