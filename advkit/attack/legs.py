@@ -186,7 +186,6 @@ class LegSearch(Search):
         self.record(index, distance, evaluation.margin, c, live)
         ended = self._note(slots, x, evaluation, h, size, distance, c)
         slots.finished |= self.enough(index)
-        ended &= ~slots.finished
         rows = rows_where(ended)
         if len(rows):
             self._next_leg(slots, rows, ended[rows])
@@ -313,8 +312,9 @@ class LegSearch(Search):
         put(self.mark, index, torch.inf, ended)
         rank = self._table(index, "rival").long()
         chosen = self._order[index].gather(1, rank.clamp(min=0)[:, None])[:, 0]
-        put(self.rival, index, torch.where(rank < 0, -1, chosen), ended)
-        put(self.sharpness, index, self._table(index, "sharpness") / self.gap[index], ended)
+        # Of legs that go on the same again.
+        self.rival[index] = torch.where(rank < 0, -1, chosen)
+        self.sharpness[index] = self._table(index, "sharpness") / self.gap[index]
         kind = self._table(index, "start")
         known = self.distance[index].isfinite()
         finite = state.status[slot] != Status.NON_FINITE
@@ -324,7 +324,7 @@ class LegSearch(Search):
             start = torch.where((kind == Start.GIVEN)[:, None], given, start)
         at_best = known & ((kind == Start.BEST) | (kind == Start.NEAR_BEST))
         start = torch.where(at_best[:, None], self.best[index], start)
-        noisy = (kind >= Start.NEAR_BEST) & finite & ended
+        noisy = (kind >= Start.NEAR_BEST) & finite
         some = rows_where(noisy)
         if len(some):
             which = index[some]
