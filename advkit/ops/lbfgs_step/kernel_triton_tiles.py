@@ -17,7 +17,7 @@ from advkit.ops._triton.box import (
     smooth_part,
 )
 from advkit.ops._triton.norm import factors, norm_terms, penalised_gradient
-from advkit.ops._triton.pairs import stored
+from advkit.ops._triton.pairs import load_pair, place_of, stored
 from advkit.ops._triton.sums import fold, sum1, sum2, sum4
 from advkit.ops._triton.tiles import most_of, tile_values, total
 from advkit.ops.lbfgs_step.columns_triton import (
@@ -212,6 +212,7 @@ def step_move_kernel(
         sc = scalars + slot * SCALARS
         x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
         g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
+        s, y = tl.zeros([BLOCK], T), tl.zeros([BLOCK], T)  # the pair that is kept
         if shrinks:
             d = tl.load(vectors + DIRECTION * ld + i, mask=i < n, other=0.0)
             low, high = load_part(x, g, x0, lower, upper, i, n, NORM, LOWER_EACH, UPPER_EACH)
@@ -228,10 +229,12 @@ def step_move_kernel(
             new_g = tl.where(from_best, g_best, g_trial)
             pair = history + tl.load(flags + PLACE).to(tl.int64) * 2 * ld
             pair_limit = tl.where(tl.load(flags + KEEPS) != 0, n, 0)
-            H: tl.constexpr = history.dtype.element_ty
             pair_scale = tl.load(numbers + PAIR_SCALE).to(T)
-            tl.store(pair + i, stored(new_x - x, pair_scale, H), mask=i < pair_limit)
-            tl.store(pair + ld + i, stored(new_g - g, pair_scale, H), mask=i < pair_limit)
+            H: tl.constexpr = history.dtype.element_ty
+            kept_s, kept_y = stored(new_x - x, pair_scale, H), stored(new_g - g, pair_scale, H)
+            tl.store(pair + i, kept_s, mask=i < pair_limit)
+            tl.store(pair + ld + i, kept_y, mask=i < pair_limit)
+            s, y = kept_s.to(T), kept_y.to(T)
             x, g = new_x, new_g
             if reweighs:
                 weight, c = tl.load(numbers + WEIGHT), tl.load(sc + C)
@@ -255,12 +258,18 @@ def step_move_kernel(
             tl.store(sums + G_FREE * tiles, sum1(fold(tl.abs(q))))
             tl.store(sums + WIDEST * tiles, most_of(tl.where(i < n, high - low, 0.0)))
             if tl.load(flags + QUASI) != 0:
-                ct = counters + slot * COUNTERS
-                tl.debug_barrier()  # the newest pair is read as it was written above
+                head = tl.load(counters + slot * COUNTERS + HEAD)
+                count = tl.load(counters + slot * COUNTERS + COUNT)
+                new = tl.load(flags + KEEPS) != 0
+                newest, end = place_of(head, 0, M), tl.where(new, 0, n)
+                older_s, older_y = load_pair(
+                    history, history + ld, 2 * ld, 2 * ld, newest, free, i, end, T
+                )
+                s = tl.where(new, tl.where(free, s, 0.0), older_s)
+                y = tl.where(new, tl.where(free, y, 0.0), older_y)
                 gram_of_tile(
-                    gram_parts + (row * tiles + tile) * (3 * M + 2 * M * M), q, free,
-                    history, history + ld, 2 * ld, 2 * ld, tl.load(ct + HEAD), tl.load(ct + COUNT),
-                    i, n, M,
+                    gram_parts + (row * tiles + tile) * (3 * M + 2 * M * M), q, free, s, y,
+                    history, history + ld, 2 * ld, 2 * ld, head, count, i, n, M,
                 )  # fmt: skip
 
 

@@ -36,13 +36,15 @@ def gram_entries(m: int) -> int:
 
 @triton.jit
 def gram_of_tile(
-    out, q, free, S, Y, S_pair, Y_pair, head, count, i, n, M: tl.constexpr
+    out, q, free, s, y, S, Y, S_pair, Y_pair, head, count, i, n, M: tl.constexpr
 ):  # fmt: skip
-    """Write what values i add to the Gram matrix; q is g on the free set and 0 elsewhere."""
+    """Write what values i add to the Gram matrix.
+
+    q, s and y are g and the newest pair on the free set, and 0 elsewhere.
+    """
     T: tl.constexpr = q.dtype
     ys_out, yy_out = out + 3 * M, out + 3 * M + M * M
     for k in range(count):
-        s, y = load_pair(S, Y, S_pair, Y_pair, place_of(head, k, M), free, i, n, T)
         sq, yq, ss, ys = sum4(fold(s * q), fold(y * q), fold(s * s), fold(y * s))
         tl.store(out + k, sq)
         tl.store(out + M + k, yq)
@@ -51,11 +53,13 @@ def gram_of_tile(
         tl.store(yy_out + k * M + k, sum1(fold(y * y)))
         for j in range(k + 1, count):
             place = place_of(head, j, M)
-            s, older = load_pair(S, Y, S_pair, Y_pair, place, free, i, n, T)
-            ys, yy = sum2(fold(y * s), fold(y * older))
+            older_s, older_y = load_pair(S, Y, S_pair, Y_pair, place, free, i, n, T)
+            ys, yy = sum2(fold(y * older_s), fold(y * older_y))
             tl.store(ys_out + k * M + j, ys)
             tl.store(yy_out + k * M + j, yy)
             tl.store(yy_out + j * M + k, yy)
+        place, end = place_of(head, k + 1, M), tl.where(k + 1 < count, n, 0)
+        s, y = load_pair(S, Y, S_pair, Y_pair, place, free, i, end, T)
 
 
 @triton.jit
@@ -149,10 +153,12 @@ def two_loop_gram_kernel(
     i = tile_values(BLOCK)
     f = tl.load(free + row * free_row + i, mask=i < n, other=0).to(tl.int1)
     q = tl.where(f, tl.load(g + row * g_row + i, mask=i < n, other=0.0), 0.0)
+    S += row * S_row
+    Y += row * Y_row
+    end = tl.where(filled > 0, n, 0)
+    s, y = load_pair(S, Y, S_pair, Y_pair, place_of(first, 0, M), f, i, end, q.dtype)
     out = parts + (row * tl.num_programs(1) + tile) * (3 * M + 2 * M * M)
-    gram_of_tile(
-        out, q, f, S + row * S_row, Y + row * Y_row, S_pair, Y_pair, first, filled, i, n, M
-    )
+    gram_of_tile(out, q, f, s, y, S, Y, S_pair, Y_pair, first, filled, i, n, M)
 
 
 @triton.jit
