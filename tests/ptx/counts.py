@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +25,9 @@ class Counts:
         operations count as both.
     block_sectors_read, block_sectors_written
         The same, distinct in each block.
-    unique_sectors_read, unique_sectors_written
-        The same, distinct in the launch: times 32, the bytes that must cross to DRAM.
+    read, written
+        Numbers of the sectors, distinct in the launch and sorted: how many they are times 32, the
+        bytes that must cross to DRAM.
     bank_conflicts
         Wavefronts of shared memory beyond the first of each warp-wide access of up to 128 bytes.
     local_bytes
@@ -41,11 +43,19 @@ class Counts:
     sectors_written: int = 0
     block_sectors_read: int = 0
     block_sectors_written: int = 0
-    unique_sectors_read: int = 0
-    unique_sectors_written: int = 0
+    read: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    written: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     bank_conflicts: int = 0
     local_bytes: int = 0
     steps: int = 0
+
+    @property
+    def unique_sectors_read(self) -> int:
+        return self.read.size
+
+    @property
+    def unique_sectors_written(self) -> int:
+        return self.written.size
 
     @property
     def shuffles(self) -> int:
@@ -59,6 +69,20 @@ class Counts:
     def total(self, opcode: str) -> int:
         """Return how often an opcode was executed, whatever its type or memory."""
         return sum(n for name, n in self.instructions.items() if name.split(".")[0] == opcode)
+
+
+def sectors_of(launches: Iterable[Counts]) -> int:
+    """Return how many sectors cross to DRAM in launches that follow one another on one memory.
+
+    A cache that holds all they touch: a sector is fetched once, unless an earlier launch wrote it,
+    and written back once.
+    """
+    fetched, known, written = 0, np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for counts in launches:
+        fetched += np.setdiff1d(counts.read, known, assume_unique=True).size
+        written = np.union1d(written, counts.written)
+        known = np.union1d(known, np.union1d(counts.read, written))
+    return fetched + written.size
 
 
 def _distinct(keys: np.ndarray) -> np.ndarray:
@@ -78,7 +102,6 @@ class Traffic:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._seen: dict[str, list[np.ndarray]] = {"read": [], "written": []}
-        self._unique = {name: np.zeros(0, np.int64) for name in self._seen}
         self.local_bytes = 0
 
     def sectors(self, warps: np.ndarray, address: np.ndarray, mode: str) -> None:
@@ -128,10 +151,9 @@ class Traffic:
             touched = _distinct(block << self._SHIFT | sector).size
             field_name = f"block_sectors_{name}"
             setattr(self._counts, field_name, getattr(self._counts, field_name) + touched)
-            self._unique[name] = _distinct(np.concatenate([self._unique[name], sector]))
+            known = getattr(self._counts, name)
+            setattr(self._counts, name, _distinct(np.concatenate([known, sector])))
             seen.clear()
 
     def end(self) -> None:
         self._counts.local_bytes = self.local_bytes
-        self._counts.unique_sectors_read = self._unique["read"].size
-        self._counts.unique_sectors_written = self._unique["written"].size

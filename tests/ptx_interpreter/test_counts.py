@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ptx.counts import sectors_of
 
 
 def _aligned(count, dtype=np.float32, align=128):
@@ -36,6 +37,14 @@ def test_what_is_read_twice_crosses_to_memory_once(cuda):
     assert counts.sectors_read == 3 * 2 * 8
     assert counts.block_sectors_read == 3 * 8
     assert counts.unique_sectors_read == 8
+
+
+def test_launches_that_follow_one_another(cuda):
+    x, y, z = _aligned(1024), _aligned(1024), _aligned(1024)
+    first, second = (cuda("copy", 8, 128, *of) for of in ((x, y), (y, z)))
+    assert sectors_of([first, second]) == 3 * 128
+    assert sectors_of([second, first]) == 4 * 128
+    assert sectors_of([first, first]) == 2 * 128
 
 
 @pytest.mark.parametrize(
