@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 from ptx import Memory, Module
 from ptx.compile import nvcc
-from ptx.resources import Launched, assembled_by_nvcc, resources
+from ptx.resources import MULTIPROCESSORS, RESERVED, Launched, assembled_by_nvcc, resources
 
 from advkit.ops.class_loss import kernel_cuda as class_loss
 from advkit.ops.lbfgs_step import kernel_cuda as lbfgs_step
@@ -34,7 +34,6 @@ TYPES = {
 KERNEL = re.compile(
     r"advkit_(penalty|class_loss|two_loop|lbfgs_step)_((?:f|bf)\d\d(?:_b?f16)?)(.*)"
 )
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # that a block may have
 
 
 @cache
@@ -67,6 +66,11 @@ def kernel(name, arch):
     return module(*place(name), arch).kernels[name]
 
 
+def of_one_block(arch):
+    """Return the bytes of shared memory that a block may have."""
+    return MULTIPROCESSORS[arch].shared - RESERVED
+
+
 @contextmanager
 def launches_go_to(run, shared_memory):
     """Let `kernel_cuda` of every op start its kernels by run(prepared, device)."""
@@ -92,7 +96,7 @@ def interpreted(arch=90, shared_memory=None, **how):
         Handed to the interpreter: schedule, seed.
     """
     launched, memories = [], {}
-    limit = SHARED_MEMORY[arch] if shared_memory is None else shared_memory
+    limit = of_one_block(arch) if shared_memory is None else shared_memory
 
     def remember(prepare):
         def call(*args):
@@ -131,5 +135,5 @@ def assembled(arch):
         for name, _, threads, shared in prepared.launches:
             launched.append(Launched(name, threads, shared, taken(*place(name), arch)[name]))
 
-    with launches_go_to(record, SHARED_MEMORY[arch]):
+    with launches_go_to(record, of_one_block(arch)):
         yield launched

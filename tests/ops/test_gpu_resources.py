@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 # Images in one block of CUDA; Triton's programs hold 4096 values at most, the last is cut. Of other
 # architectures one size alone, since Triton takes half a minute for each;
 # bench/kernel_resources.py has them all.
-SHAPES = [(784, 90), (3072, 80), (3072, 90), (3072, 100), (4096, 90), (8192, 90)]
+SHAPES = [(784, 90), (3072, 80), (3072, 90), (3072, 100), (3072, 120), (4096, 90), (8192, 90)]
 # Bytes of a thread. With maxnreg=168 ptxas spills none here.
 KNOWN = {("triton", "two_loop", 4096, 90): 24}
 
@@ -51,3 +51,5 @@ def test_occupancy():
     assert Resources(16, 0, 1024).blocks(90, 32, 0) == 32
     assert Resources(32, 0, 1024).blocks(90, 64, 100 * 1024) == 2
     assert Resources(32, 0, 0).blocks(80, 64, 100 * 1024) == 1
+    assert Resources(16, 0, 1024).blocks(120, 32, 0) == 24
+    assert Resources(32, 0, 1024).blocks(120, 1024, 0) == 1

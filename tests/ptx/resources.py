@@ -9,13 +9,27 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from .compile import find_nvcc
 
-# Per multiprocessor, from the occupancy tables of the CUDA programming guide (compute
-# capabilities); the same of 8.0, 9.0 and 10.0 but for shared memory.
-REGISTERS, WARPS, BLOCKS, PARTITIONS = 65_536, 64, 32, 4
-SHARED_MEMORY = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
+
+class Multiprocessor(NamedTuple):
+    """How many warps and blocks it holds, and its bytes of shared memory."""
+
+    warps: int
+    blocks: int
+    shared: int
+
+
+# From the occupancy tables of the CUDA programming guide (compute capabilities).
+MULTIPROCESSORS = {
+    80: Multiprocessor(64, 32, 164 * 1024),
+    90: Multiprocessor(64, 32, 228 * 1024),
+    100: Multiprocessor(64, 32, 228 * 1024),
+    120: Multiprocessor(48, 24, 100 * 1024),
+}
+REGISTERS, PARTITIONS = 65_536, 4  # of all of them
 REGISTER_UNIT, SHARED_UNIT = 256, 128  # of registers for a warp, of bytes for a block
 RESERVED = 1024  # bytes of every block that the driver keeps; cubins since 9.0 declare them
 KERNEL = re.compile(r"Function (\S+):\s*REG:(\d+) STACK:(\d+) SHARED:(\d+)")
@@ -61,8 +75,8 @@ class Resources:
         own = self.shared + dynamic
         asked = own + RESERVED if arch < 90 else max(own, RESERVED)
         of_block = -(-asked // SHARED_UNIT) * SHARED_UNIT
-        shared = SHARED_MEMORY[arch] // of_block
-        return min(BLOCKS, WARPS // warps, resident // warps, shared)
+        has = MULTIPROCESSORS[arch]
+        return min(has.blocks, has.warps // warps, resident // warps, has.shared // of_block)
 
 
 @dataclass(frozen=True)
