@@ -210,7 +210,7 @@ def test_every_target_of_a_small_network_is_reached_inside_the_box(method, norm,
 
 
 def test_backends_agree(attack):
-    _, network, x, labels = two_classes(6, torch.float64)
+    _, network, x, labels = two_classes(3, torch.float64)
     results = [
         attack(network, x, labels, max_evaluations=12, backend=backend)
         for backend in available_backends()

@@ -163,13 +163,13 @@ def test_loss_that_has_nearly_vanished_keeps_its_digits(targeted, dtype, impleme
 @pytest.mark.parametrize("targeted", [False, True], ids=["from", "to"])
 @pytest.mark.parametrize("k", [3, 10, 1000])
 def test_first_of_equal_rivals_carries_the_gradient(k, targeted, dtype, implementation):
-    z = torch.zeros(k, k, dtype=dtype)
-    labels = torch.arange(k)
-    z[labels, labels] = -1.0 if targeted else 1.0
+    labels = torch.tensor([0, 1, k // 2, k - 1])
+    rows, z = torch.arange(4), torch.zeros(4, k, dtype=dtype)
+    z[rows, labels] = -1.0 if targeted else 1.0
     _, gradient = ops.class_loss(z, labels, kind="margin", targeted=targeted)
-    wanted = torch.zeros(k, k, dtype=dtype)
+    wanted = torch.zeros(4, k, dtype=dtype)
     wanted[1:, 0] = wanted[0, 1] = 1.0 if targeted else -1.0
-    wanted[labels, labels] = -wanted[1, 0]
+    wanted[rows, labels] = -wanted[1, 0]
     assert torch.equal(gradient, wanted)
 
 
@@ -249,8 +249,8 @@ def test_minus_infinity_is_a_class_that_is_ruled_out(name, kind, dtype, implemen
 @every_loss
 def test_gradcheck(kind, targeted, kappa, sharpness, implementation):
     options = {"kind": kind, "targeted": targeted, "kappa": kappa, "sharpness": sharpness}
-    z = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 2, 4, 2])
+    z = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 2])
     assert torch.autograd.gradcheck(lambda z: ops.class_loss(z, labels, **options)[0], z)
 
 

@@ -83,7 +83,7 @@ def test_one_round_equals_the_reference_in_float32(index, isa):
 def test_one_round_equals_the_reference_in_triton(index, dtype, triton):
     """The same for slots that went different ways; the interpreter has no time for all."""
     before, loss, gradient, wanted = recorded(index)
-    slots = telling(before, wanted, most=12 if triton == "triton" else 3)
+    slots = telling(before, wanted, most=12 if (triton, dtype) == ("triton", torch.float32) else 3)
     loss, gradient = loss[slots].to(dtype), gradient[slots].to(dtype)
     before = before if dtype == torch.float64 else single(before)
     got, wanted = copy(before), copy(before)
@@ -254,6 +254,9 @@ def advance(state, rounds):
     return state
 
 
+SOME = torch.arange(1, len(PROBLEMS), 4)  # slots, for what does not depend on the problem
+
+
 def slots_equal(state, other, rows, others):
     """Whether slots of one state and of another hold the same bits."""
     pairs = ((getattr(state, name)[rows], getattr(other, name)[others]) for name in FIELDS)
@@ -306,7 +309,8 @@ def test_padding_is_not_used(run, dtype, implementation):
     spoiled.history[..., N:] = torch.nan
     assert spoiled.vectors.shape[2] > N
     for each in (state, spoiled):
-        ops.lbfgs_step(each, *noise(each.trial, 9))
+        loss, gradient = noise(each.trial, 9)
+        ops.lbfgs_step(each, loss[SOME], gradient[SOME], SOME)
     spoiled.vectors[..., N:] = spoiled.history[..., N:] = 0
     assert slots_equal(spoiled, state, slice(None), slice(None))
 
@@ -315,10 +319,10 @@ def test_padding_is_not_used(run, dtype, implementation):
 def test_gradients_cut_out_of_a_larger_tensor(run, dtype, implementation):
     state = advance(start(*run, dtype=dtype), 9)
     other = copy(state)
-    loss, gradient = noise(state.trial, 9)
+    loss, gradient = (each[SOME] for each in noise(state.trial, 9))
     frame = torch.full((2 * len(loss) + 1, N + 6), torch.nan, dtype=dtype)
-    ops.lbfgs_step(state, loss, gradient)
-    ops.lbfgs_step(other, loss, frame[1::2, 3 : 3 + N].copy_(gradient))
+    ops.lbfgs_step(state, loss, gradient, SOME)
+    ops.lbfgs_step(other, loss, frame[1::2, 3 : 3 + N].copy_(gradient), SOME)
     assert slots_equal(state, other, slice(None), slice(None))
 
 
