@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every case and write the tables."""
     options = parser("kernel_resources", __doc__)
     options.add_argument("--backends", nargs="+", default=["triton", "cuda"])
-    options.add_argument("--architectures", type=int, nargs="+", default=[80, 90, 100])
+    options.add_argument("--architectures", type=int, nargs="+", default=[80, 90, 100, 120])
     options.add_argument("--largest", type=int, default=8192, help="values of an image, at most")
     given = options.parse_args(arguments)
     # Before Triton is imported, for CPU tensors. Not above, which the compiling process runs, too.

@@ -42,6 +42,10 @@ class Shape(NamedTuple):
         """Return whether a thread's registers have room for m pairs."""
         return self.chunks == 1 and 2 * m * 16 <= HELD_PAIRS
 
+    def wider(self) -> Shape:
+        """Return twice the warps, with half of the chunks for each."""
+        return Shape(2 * self.block, triton.cdiv(self.chunks, 2), 2 * self.warps)
+
 
 def shape_for(n: int, itemsize: int) -> Shape:
     """Choose the shape for rows of n values: more warps, then more chunks for each."""
