@@ -121,7 +121,7 @@ class Step {
   void split(int64_t i, Lanes lanes, Vec<T> x, Vec<T> g, T margin, Acc& acc) const {
     const Bounds<T> b = smooth_part<norm, T>(box_.at(i, lanes), x, load(x0_ + i, lanes), g);
     const Mask<T> m = is_free<T>(b, x, g, margin);
-    w_.free[i / width<T>] = m;
+    w_.free[register_of<T>(i)] = m;
     const Vec<T> q = keep<T>(m, g);
     store(w_.q + i, q, lanes);
     acc.sum[0] += absolute<T>(q);
@@ -169,7 +169,7 @@ class Step {
     // A step that the box cuts to little of its descent runs into a corner.
     return try_direction(least_share, [=, *this](int64_t i, auto lanes, Vec<T> g) {
       const Vec<T> Hg = load(w_.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
-      return choose<T>(w_.free[i / width<T>], -Hg, -g);
+      return choose<T>(w_.free[register_of<T>(i)], -Hg, -g);
     });
   }
 

@@ -26,7 +26,7 @@ struct Scratch {
   Mask<T>* free; // ceil(n / width) registers
   double *alpha, *sy;  // (m)
 
-  Vec<T> masked(int64_t i, Vec<T> v) const { return keep<T>(free[i / width<T>], v); }
+  Vec<T> masked(int64_t i, Vec<T> v) const { return keep<T>(free[register_of<T>(i)], v); }
 };
 
 // The last axpy is left to the caller, who has a pass over q of its own: H g = q + coefficient s on F.
@@ -122,7 +122,7 @@ void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew<>& crew,
   const auto bound = sweep<T, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
     Mask<T> m = {};
     for (int lane = 0; lane < lanes.lanes; ++lane) m[lane] = free[i + lane] ? -1 : 0;
-    w.free[i / width<T>] = m;
+    w.free[register_of<T>(i)] = m;
     store(w.q + i, keep<T>(m, load(g + i, lanes)), lanes);
     Vec<T> ones = {};
     for (int lane = 0; lane < lanes.lanes; ++lane) ones[lane] = T(1);
@@ -134,7 +134,7 @@ void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew<>& crew,
     Vec<T> d = load(g + i, lanes);
     if (last.any) {
       const Vec<T> Hg = load(w.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
-      d = choose<T>(w.free[i / width<T>], Hg, d);
+      d = choose<T>(w.free[register_of<T>(i)], Hg, d);
     }
     store(direction + i, -d, lanes);
   });

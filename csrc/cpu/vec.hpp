@@ -35,6 +35,11 @@ template <class T>
 using Mask = typename Lanes<T>::mask;  // all bits of a lane set, or none
 template <class T>
 constexpr int width = ADVKIT_VECTOR_BYTES / static_cast<int>(sizeof(T));
+// Which register value i of a row lies in; unsigned, so that dividing is a shift.
+template <class T>
+constexpr size_t register_of(int64_t i) {
+  return static_cast<size_t>(i) / static_cast<size_t>(width<T>);
+}
 
 // How many lanes of a register take part: all, or the first `lanes` at the end of a row (the others read 0, write nothing).
 template <class T>
@@ -105,30 +110,26 @@ inline Vec<T> clamp(Vec<T> v, Vec<T> lo, Vec<T> hi) {
   return choose<T>(v > hi, hi, v);
 }
 
-// A sum in lanes of double, to which lanes of T are added.
-template <class T>
-struct Wide;
-template <>
-struct Wide<double> {
-  Vec<double> part = {};
-  void add(Vec<double> v) { part += v; }
+// Lanes of double, to which lanes of T are added.
+struct Wide {
+  Vec<double> lanes = {};
+  void add(Vec<double> a, Vec<double> b) { lanes += a + b; }
+  void add(Vec<float> a, Vec<float> b) { lanes += halves(a) + halves(b); }
   double total() const {
     double sum = 0;
-    for (int i = 0; i < width<double>; ++i) sum += part[i];
+    for (int i = 0; i < width<double>; ++i) sum += lanes[i];
     return sum;
   }
-};
-template <>
-struct Wide<float> {
-  typedef float half __attribute__((vector_size(ADVKIT_VECTOR_BYTES / 2)));
-  Wide<double> low, high;
-  void add(Vec<float> v) {
-    half h[2];
-    std::memcpy(h, &v, sizeof v);
-    low.add(__builtin_convertvector(h[0], Vec<double>));
-    high.add(__builtin_convertvector(h[1], Vec<double>));
+
+ private:
+  // The lower lanes plus the upper ones. Of half a register GCC 12 would convert by way of the stack.
+  static Vec<double> halves(Vec<float> v) {
+    typedef double Both __attribute__((vector_size(2 * ADVKIT_VECTOR_BYTES)));
+    const Both both = __builtin_convertvector(v, Both);
+    Vec<double> half[2];
+    std::memcpy(half, &both, sizeof both);
+    return half[0] + half[1];
   }
-  double total() const { return low.total() + high.total(); }
 };
 
 template <class T>
