@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advkit._rows import put
 from advkit.attack.legs import NEVER, SLACK, LegSearch
-from advkit.attack.search import row_sum
+from advkit.attack.row_sums import row_norm, row_sum
 from advkit.ops.lbfgs_step import State, init, lbfgs_step
 from advkit.ops.lbfgs_step.state import Scalar
 from advkit.optim.tiles import Tile
@@ -56,9 +56,7 @@ class AugmentedSearch(LegSearch):
         state.load(slots, start, x0=self.x0[index], where=where, **self.own_box(index))
 
     def _dual(self, g: Tensor) -> Tensor:
-        if self.norm == "l1":
-            return g.abs().amax(1).double()
-        return row_sum(g.double().square()).sqrt()
+        return row_norm(g, torch.inf if self.norm == "l1" else 2)
 
     def _set_out(
         self,

@@ -19,7 +19,8 @@ from torch import Tensor
 from advkit._rows import put, rows_where
 from advkit.attack.noise import Noise
 from advkit.attack.objective import Evaluation
-from advkit.attack.search import Search, row_sum
+from advkit.attack.row_sums import row_norm
+from advkit.attack.search import Search
 from advkit.ops.lbfgs_step import Options, State
 from advkit.ops.lbfgs_step.state import Status
 from advkit.optim.tiles import Tile
@@ -329,7 +330,7 @@ class LegSearch(Search):
         if len(some):
             which = index[some]
             factor = torch.where(kind == Start.NEAR_BEST, NOISE_AT_BEST, NOISE_AT_ORIGINAL)[some]
-            length = row_sum((self.best[which] - self.x0[which]).double().square()).sqrt()
+            length = row_norm(self.best[which] - self.x0[which])
             length = factor * torch.where(known[some], length, 1.0)
             noise = self._noise.directions(self.key[which], self.leg[which])
             put(start, some, start[some] + length[:, None].to(noise.dtype) * noise, noisy[some])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advkit.attack.search import row_sum
+from advkit.attack.row_sums import row_norm
 
 __all__ = ["Noise"]
 
@@ -39,4 +39,4 @@ class Noise:
         """Return rows (k, n) of length 1; the same key has another with each count."""
         window = ((keys + counts * SPREAD) >> 48) & (WINDOWS - 1)
         rows = self._windows[window]
-        return rows / row_sum(rows.double().square()).sqrt()[:, None].to(rows.dtype)
+        return rows / row_norm(rows)[:, None].to(rows.dtype)

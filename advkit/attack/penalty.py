@@ -9,7 +9,8 @@ from torch import Tensor
 
 from advkit._rows import put, rows_where
 from advkit.attack.objective import Evaluation
-from advkit.attack.search import Search, row_sum
+from advkit.attack.row_sums import row_norm
+from advkit.attack.search import Search
 from advkit.ops.lbfgs_step import Options, State, init, lbfgs_step
 from advkit.ops.lbfgs_step.state import Scalar
 from advkit.optim.tiles import Tile
@@ -119,8 +120,7 @@ class PenaltySearch(Search):
         slots.finished[rows] = self.judge(which, loss, gradient, evaluation.fooled[rows])
         # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of
         # the loss's.
-        g = self.open_part(gradient, which).double()
-        slope = g.abs().amax(1) if self.norm == "l1" else row_sum(g.square()).sqrt()
+        slope = row_norm(self.open_part(gradient, which), torch.inf if self.norm == "l1" else 2)
         c = slope / 2
         if self.norm == "l2sq":
             c = c * slope / (2 * loss.double())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from advkit._rows import put, rows_where
 from advkit.attack.legs import NEVER, SLACK, LegSearch
-from advkit.attack.search import row_sum
+from advkit.attack.row_sums import row_norm, row_sum
 from advkit.ops.lbfgs_step import State, init, lbfgs_step
 from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, Status, Vector
 from advkit.optim.tiles import Tile
@@ -70,7 +70,7 @@ class RadiusSearch(LegSearch):
         return torch.maximum(x0 - radius, lower), torch.minimum(x0 + radius, upper)
 
     def _dual(self, g: Tensor) -> Tensor:
-        return row_sum(g.double().abs())
+        return row_norm(g, 1)
 
     def _set_out(
         self,

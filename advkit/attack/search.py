@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,11 @@ from advkit._rows import put
 from advkit.attack.objective import Objective
 from advkit.attack.result import AttackResult, AttackStatus, Trajectory
 from advkit.attack.rounding import ROUNDING_PASSES, Grid, Rounding
+from advkit.attack.row_sums import row_norm
 from advkit.ops.lbfgs_step import State
 from advkit.optim.tiles import Tile
 
-__all__ = ["Search", "row_sum"]
+__all__ = ["Search"]
 
 
 class Search(ABC):
@@ -118,10 +120,7 @@ class Search(ABC):
 
     def length(self, r: Tensor) -> Tensor:
         """Return the norms (b,) in float64 of perturbations (b, n)."""
-        r = r.double()
-        if self.norm == "linf":
-            return r.abs().amax(1)
-        return row_sum(r.abs()) if self.norm == "l1" else row_sum(r.square()).sqrt()
+        return row_norm(r, {"l1": 1, "linf": torch.inf}.get(self.norm, 2))
 
     def box(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds of some images (1 or k, 1 or n)."""
@@ -216,15 +215,13 @@ class Search(ABC):
     def result(self, shape: torch.Size, settings: dict[str, Any]) -> AttackResult:
         """Gather the images (B, *shape) and what is known of them."""
         found = self.status == AttackStatus.FOUND
-        r = (self.best - self.x0).double()
-        squares = row_sum(r.square())
-        distance = self.length(r)
+        r = self.best - self.x0
         kind = self.x0.dtype
         return AttackResult(
             adversarial=self.best.view(-1, *shape).clone(),  # not a view: it is the user's
             success=found | (self.status == AttackStatus.ALREADY_ADVERSARIAL),
-            distance=distance.to(kind),
-            rms=(squares / r.shape[1]).sqrt().to(kind),
+            distance=self.length(r).to(kind),
+            rms=(row_norm(r) / math.sqrt(r.shape[1])).to(kind),
             c=torch.where(found, self.c_best, torch.nan).to(kind),
             forwards=self.forwards,
             backwards=self.backwards,
@@ -241,9 +238,3 @@ class Search(ABC):
             self.record(*(self.full(0.0, kind)[:0] for kind in kinds))
         *columns, live = (torch.cat(column) for column in zip(*self._rounds, strict=True))
         return Trajectory(*(column[live] for column in columns))
-
-
-def row_sum(values: Tensor) -> Tensor:
-    """Sum rows (b, n) so that the bits of each depend on that row alone, not on b or threads."""
-    padded = torch.nn.functional.pad(values, (0, -values.shape[1] % 1024))
-    return padded.view(len(values), padded.shape[1] // 1024, 1024).sum(-1).sum(-1)

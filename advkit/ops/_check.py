@@ -56,10 +56,8 @@ def check_tensor(
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    wanted = "(" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
-    if value.dim() != len(shape) or any(
-        s is not None and s != v for s, v in zip(shape, value.shape, strict=True)
-    ):
+    if value.shape != shape and not _has_shape(value, shape):
+        wanted = "(" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
     expected = dtype or (like.dtype if like is not None else None)
     if expected is None and not value.is_floating_point():
@@ -91,12 +89,21 @@ def check_tensor(
     return value
 
 
+def _has_shape(value: Tensor, shape: tuple[int | None, ...]) -> bool:
+    return value.dim() == len(shape) and all(
+        s is None or s == v for s, v in zip(shape, value.shape, strict=True)
+    )
+
+
 def _in_memory(value: Tensor) -> bool:
     """Return whether the storage of a tensor still reaches to its last element."""
-    if value.device.type == "meta" or value.numel() == 0:
+    count = value.numel()
+    if count == 0 or value.is_meta:
         return True
-    last = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True))
-    end = (value.storage_offset() + last + 1) * value.element_size()
+    if not value.is_contiguous():
+        steps = zip(value.shape, value.stride(), strict=True)
+        count = 1 + sum((size - 1) * step for size, step in steps)
+    end = (value.storage_offset() + count) * value.element_size()
     return end <= value.untyped_storage().nbytes()
 
 

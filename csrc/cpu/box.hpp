@@ -13,20 +13,27 @@ struct Bounds {
 };
 
 template <class T>
-struct RowBox {
-  const T *lower, *upper;
-  bool lower_each, upper_each;
-
+class RowBox {
+ public:
   RowBox(const Box<T>& box, int64_t row)
-      : lower(box.lower + row * box.lower_row),
-        upper(box.upper + row * box.upper_row),
-        lower_each(box.lower_element != 0),
-        upper_each(box.upper_element != 0) {}
+      : lower_(box.lower + row * box.lower_row, box.lower_element != 0),
+        upper_(box.upper + row * box.upper_row, box.upper_element != 0) {}
 
   template <class Lanes>
   Bounds<T> at(int64_t i, Lanes lanes) const {
-    return {lower_each ? load(lower + i, lanes) : fill(*lower, lanes), upper_each ? load(upper + i, lanes) : fill(*upper, lanes)};
+    return {lower_.at(i, lanes), upper_.at(i, lanes)};
   }
+
+ private:
+  struct Bound {
+    const T* each;  // null: one for all values, loaded once
+    Vec<T> all;
+
+    Bound(const T* values, bool many) : each(many ? values : nullptr), all(many ? Vec<T>{} : fill(*values)) {}
+    Vec<T> at(int64_t i, Whole<T> lanes) const { return each != nullptr ? load(each + i, lanes) : all; }
+    Vec<T> at(int64_t i, Part part) const { return each != nullptr ? load(each + i, part) : first(part, all); }
+  };
+  const Bound lower_, upper_;
 };
 
 // From x with (sub)gradient g, a step may not carry a value across x0, where |x - x0|_1 has its kink: the values stop there

@@ -73,19 +73,14 @@ inline void store(T* p, Vec<T> v, Part part) {
 
 template <class T>
 inline Vec<T> fill(T value) {
-  Vec<T> v;
-  for (int i = 0; i < width<T>; ++i) v[i] = value;
-  return v;
+  return value - Vec<T>{};  // one instruction; lane by lane it would be seven, -0 + 0 is not -0
 }
+// The lanes that take part, 0 in the others.
 template <class T>
-inline Vec<T> fill(T value, Whole<T>) {
-  return fill<T>(value);
-}
-template <class T>
-inline Vec<T> fill(T value, Part part) {
-  Vec<T> v = {};
-  for (int i = 0; i < part.lanes; ++i) v[i] = value;
-  return v;
+inline T first(Part part, T v) {
+  T out = {};
+  std::memcpy(&out, &v, sizeof(v[0]) * static_cast<size_t>(part.lanes));
+  return out;
 }
 template <class T>
 inline Vec<T> choose(Mask<T> m, Vec<T> a, Vec<T> b) {
