@@ -1,4 +1,4 @@
-"""`bench/gpu_kernels.py` without a GPU: that it runs, and that it does not time wrong answers."""
+"""`bench/kernels.py`: that it runs, and that it does not time wrong answers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ import torch
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 if not BENCH.is_dir():
     pytest.skip("the benchmark scripts are not in this distribution", allow_module_level=True)
-DRY = ["--dry-run", "--no-compile", "--images", "1", "5", "--history", "3", "--repeats", "2"]
+FEW = ["--device", "cpu", "--no-compile", "--values", "63", "--images", "1", "5"]
+FEW += ["--history", "3", "--repeats", "2"]
 
 
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module("gpu_kernels")
+    module = importlib.import_module("kernels")
+    monkeypatch.setattr(module, "MEASURED", 1 << 20)
+    return module
 
 
-def test_a_dry_run_writes_a_row_for_each_candidate(bench, tmp_path):
-    bench.main([*DRY, "--out", str(tmp_path)])
+@pytest.mark.parametrize("warm", [[], ["--warm"]], ids=["cold", "warm"])
+def test_a_row_for_each_candidate(bench, warm, tmp_path, monkeypatch):
+    if not warm:
+        small = {"device": "cpu"}, 1 << 16, 1 << 30
+        monkeypatch.setattr(bench, "machine_of", lambda device: small)
+    bench.main([*FEW, *warm, "--out", str(tmp_path)])
     with (tmp_path / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 2 * 2
@@ -37,7 +44,7 @@ def test_a_wrong_answer_ends_the_run(bench, op, tmp_path, monkeypatch):
     right = case.expected
     monkeypatch.setattr(case, "expected", lambda self: 1.001 * right(self))
     with pytest.raises(AssertionError, match=f"{op} by cpu is wrong"):
-        bench.main([*DRY, "--ops", op, "--out", str(tmp_path)])
+        bench.main([*FEW, "--ops", op, "--out", str(tmp_path)])
 
 
 def test_calls_take_other_data_and_are_undone(bench):
@@ -56,6 +63,6 @@ def test_calls_take_other_data_and_are_undone(bench):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so(bench, capsys):
     with pytest.raises(SystemExit) as exit_:
-        bench.main([])
+        bench.main(["--device", "cuda"])
     assert exit_.value.code == 2
-    assert "needs a GPU; --dry-run" in capsys.readouterr().err
+    assert "needs a GPU" in capsys.readouterr().err
