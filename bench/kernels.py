@@ -222,7 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "GB/s: bytes of one pass over every input and output, over the median time. of "
             "bandwidth: over what a copy of 1 GiB reads and writes, on the CPU what a sum reads.",
             f"Left out, for memory: {'; '.join(left_out) or 'nothing'}.",
-            f"What torch.compile does not compile: {'; '.join(sorted(refused)) or 'nothing'}.",
+            "torch.compile was left out."
+            if given.no_compile
+            else f"What torch.compile does not compile: {'; '.join(sorted(refused)) or 'nothing'}.",
         ],
     )
 
