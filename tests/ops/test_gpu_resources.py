@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 # Images in one block of CUDA; Triton's programs hold 4096 values at most, the last is cut. Of other
 # architectures one size alone, since Triton takes half a minute for each;
-# bench/kernel_resources.py has them all.
+# bench/kernel_resources.py has them all, and bench/README.md says which of those spill.
 SHAPES = [(784, 90), (3072, 80), (3072, 90), (3072, 100), (3072, 120), (4096, 90), (8192, 90)]
 
 
