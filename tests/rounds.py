@@ -350,12 +350,13 @@ def telling(before, after, most):
     return running[first[torch.randperm(len(first))[:most]]]
 
 
-def full_round(n, m, norm, rows=2, **options):
+def full_round(n, m, norm, rows=2, dtype=torch.float32, **options):
     """Return state, loss and gradient of a round that stores a pair in a full ring of each slot."""
-    x0, goal = torch.rand(2, rows, n)
-    c = torch.full((rows,), 0.05)
+    x0, goal = torch.rand(2, rows, n, dtype=dtype)
+    c = torch.full((rows,), 0.05, dtype=dtype)
     state = ops.init(x0, lower=0.0, upper=1.0, norm=norm, x0=x0, history=m, c=c, **options)
-    weight = torch.logspace(-2, 1, n)  # so that the solve does not end before a long ring is full
+    # Stiff, so that the solve does not end before a long ring is full.
+    weight = torch.logspace(-2, 1, n, dtype=dtype)
     for _ in range(200):
         loss = (weight * (state.trial - goal) ** 4).sum(1)
         gradient = 4 * weight * (state.trial - goal) ** 3

@@ -126,10 +126,11 @@ __device__ inline int step() {
   return roomy<T, X> ? static_cast<int>(blockDim.x) : most_threads;
 }
 
-// The same where each thread keeps X values in registers: work(x, i, values, acc) is on the thread's value x.
+// The same where each thread keeps X values in registers: work(x, i, values, acc) is on the thread's value x. In flight are 16
+// bytes at once, since doubles take two registers each.
 template <class T, int X, int Sums, class Read, class Work>
 __device__ inline Totals<T, Sums> sweep_registers(int n, const Read& read, const Work& work) {
-  constexpr int length = X < run ? X : run;
+  constexpr int most = 16 / static_cast<int>(sizeof(T)), length = X < most ? X : most;
   Totals<T, Sums> total;
   const int i0 = static_cast<int>(threadIdx.x);
 #pragma unroll

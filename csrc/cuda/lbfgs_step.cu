@@ -5,7 +5,7 @@ using T = ADVKIT_VALUE;
 using H = ADVKIT_PAIR;
 using P = advkit::Call<advkit::StepParams<T, H>>;
 
-ADVKIT_KERNEL(lbfgs_step, _x4, P, 256, sizeof(T) == 4 ? 2 : 1) { advkit::lbfgs_step_block<T, H, 4>(call); }
+ADVKIT_KERNEL(lbfgs_step, _x4, P, 256, 2) { advkit::lbfgs_step_block<T, H, 4>(call); }
 #if ADVKIT_MOST_VALUES >= 16
 // Of 512 threads each has 128 registers: too few where the block's size is not fixed (block.cuh).
 ADVKIT_KERNEL(lbfgs_step, _x8, P, 384, 1) { advkit::lbfgs_step_block<T, H, 8>(call); }
