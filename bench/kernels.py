@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--values", type=int, nargs="+", default=list(SIZES), help="of an image")
     options.add_argument("--images", type=int, nargs="+", default=list(BATCHES))
     options.add_argument("--history", type=int, nargs="+", default=[5, 10, 20], help="pairs")
-    options.add_argument("--warm", action="store_true", help="calls take the same data")
+    options.add_argument("--warm", action="store_true", help="take two calls' data again and again")
     options.add_argument("--repeats", type=int, default=15)
     options.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     given = options.parse_args(arguments)

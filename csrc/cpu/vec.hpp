@@ -73,12 +73,12 @@ inline void store(T* p, Vec<T> v, Part part) {
 
 template <class T>
 inline Vec<T> fill(T value) {
-  return value - Vec<T>{};  // one instruction; lane by lane it would be seven, -0 + 0 is not -0
+  return value - Vec<T>{};  // a broadcast, which GCC 12 does not make of a loop over the lanes; minus, since -0 + 0 is 0
 }
-// The lanes that take part, 0 in the others.
-template <class T>
-inline T first(Part part, T v) {
-  T out = {};
+// The lanes of a register that take part, 0 in the others.
+template <class V>
+inline V first(Part part, V v) {
+  V out = {};
   std::memcpy(&out, &v, sizeof(v[0]) * static_cast<size_t>(part.lanes));
   return out;
 }

@@ -17,11 +17,12 @@ FEW += ["--history", "3", "--repeats", "2"]
 
 
 @pytest.fixture
-def bench(monkeypatch):
+def bench(monkeypatch, threads):
     monkeypatch.syspath_prepend(str(BENCH))
     module = importlib.import_module("kernels")
     monkeypatch.setattr(module, "MEASURED", 1 << 20)
-    return module
+    with threads(torch.get_num_threads()):  # which the script sets
+        yield module
 
 
 @pytest.mark.parametrize("warm", [[], ["--warm"]], ids=["cold", "warm"])

@@ -42,6 +42,7 @@ from advkit.norms import NORMS
 from advkit.ops import Options, Status, use_backend
 from advkit.ops.lbfgs_step.state import Counter, Phase, Scalar, Vector
 
+SOME = torch.arange(1, len(PROBLEMS), 4)  # slots, for what does not depend on the problem
 some_runs = pytest.mark.parametrize(
     "run", [RUNS[7], RUNS[MIXED]], ids=lambda run: run_name(run).rpartition("-")[2]
 )
@@ -252,9 +253,6 @@ def advance(state, rounds):
         for turn in range(rounds):
             ops.lbfgs_step(state, *noise(state.trial, turn))
     return state
-
-
-SOME = torch.arange(1, len(PROBLEMS), 4)  # slots, for what does not depend on the problem
 
 
 def slots_equal(state, other, rows, others):

@@ -11,6 +11,10 @@ import numpy as np
 SECTOR = 32  # bytes
 
 
+def _no_sectors() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
 @dataclass
 class Counts:
     """Totals over all threads of a launch.
@@ -43,8 +47,8 @@ class Counts:
     sectors_written: int = 0
     block_sectors_read: int = 0
     block_sectors_written: int = 0
-    read: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
-    written: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    read: np.ndarray = field(default_factory=_no_sectors, repr=False, compare=False)
+    written: np.ndarray = field(default_factory=_no_sectors, repr=False, compare=False)
     bank_conflicts: int = 0
     local_bytes: int = 0
     steps: int = 0
@@ -77,7 +81,7 @@ def sectors_of(launches: Iterable[Counts]) -> int:
     A cache that holds all they touch: a sector is fetched once, unless an earlier launch wrote it,
     and written back once.
     """
-    fetched, known, written = 0, np.zeros(0, np.int64), np.zeros(0, np.int64)
+    fetched, known, written = 0, _no_sectors(), _no_sectors()
     for counts in launches:
         fetched += np.setdiff1d(counts.read, known, assume_unique=True).size
         written = np.union1d(written, counts.written)
