@@ -244,6 +244,15 @@ def test_memory_that_was_given_back():
     assert done.stdout.startswith("x0 ")
 
 
+def test_memory_that_ends_within_rows_far_apart():
+    """As many values as the storage still holds, but the last of them lies behind its end."""
+    x = torch.rand(8, 100)
+    x0 = x.clone()[::2]
+    x0.untyped_storage().resize_(4 * 500)
+    with pytest.raises(ValueError, match=r"^x0 must have its memory"):
+        ops.penalty(x[::2], x0, x[::2], torch.ones(4))
+
+
 def test_negated_views(implementation):
     """The imaginary part of a conjugate is a lazy negation: the memory holds the other sign."""
     x = torch.complex(torch.zeros(3, 1), torch.ones(3, 1)).conj().imag
