@@ -31,10 +31,10 @@ def shared_memory(device: int) -> int:
 def workspace_penalty(rows: int, n: int, /) -> int:
     """Bytes of workspace, 0 where one block does an image."""
 
-def workspace_two_loop(rows: int, n: int, m: int, value_bytes: int, /) -> int:
+def workspace_two_loop(rows: int, n: int, m: int, value_bytes: int, shared_memory: int, /) -> int:
     """Bytes of workspace, 0 where one block does an image."""
 
-def workspace_lbfgs_step(rows: int, n: int, m: int, value_bytes: int, /) -> int:
+def workspace_lbfgs_step(rows: int, n: int, m: int, value_bytes: int, shared_memory: int, /) -> int:
     """Bytes of workspace, 0 where one block does an image."""
 
 def penalty_f32(

@@ -58,7 +58,7 @@ def taken(source, types, arch):
 def place(name):
     """Return the source and the types of a kernel."""
     op, types, part = KERNEL.fullmatch(name).groups()
-    split = op == "lbfgs_step" and not part.startswith("_x")
+    split = op == "lbfgs_step" and not part.startswith(("_x", "_shared"))
     return f"{op}_split" if split else op, types
 
 

@@ -20,7 +20,7 @@ namespace {
 
 constexpr unsigned every_lane = 0xffffffffu;
 constexpr int run = 4;         // values of a thread that are in flight at once, and added up in T
-constexpr int most_threads = 512;  // of a block: more leave a thread too few registers for its part of q
+constexpr int most_threads = 512;  // of a block: more leave a thread too few registers
 constexpr int most_warps = most_threads / 32;
 
 template <class T>
@@ -111,39 +111,6 @@ __device__ inline Totals<T, Sums> sweep(Span span, const Read& read, const Work&
 #pragma unroll
     for (int k = 0; k < run; ++k) {
       if (i0 + k * step < span.end) work(i0 + k * step, in[k], acc);
-    }
-    add(total, acc);
-  }
-  return total;
-}
-
-// Whether a thread's X values leave registers for more than q. Else the block's size is fixed, so that the distances between a
-// thread's values are constants in the loads, and no registers either.
-template <class T, int X>
-constexpr bool roomy = X * sizeof(T) <= 32;
-template <class T, int X>
-__device__ inline int step() {
-  return roomy<T, X> ? static_cast<int>(blockDim.x) : most_threads;
-}
-
-// The same where each thread keeps X values in registers: work(x, i, values, acc) is on the thread's value x. In flight are 16
-// bytes at once, since doubles take two registers each.
-template <class T, int X, int Sums, class Read, class Work>
-__device__ inline Totals<T, Sums> sweep_registers(int n, const Read& read, const Work& work) {
-  constexpr int most = 16 / static_cast<int>(sizeof(T)), length = X < most ? X : most;
-  Totals<T, Sums> total;
-  const int i0 = static_cast<int>(threadIdx.x);
-#pragma unroll
-  for (int x0 = 0; x0 < X; x0 += length) {
-    decltype(read(0, i0)) in[length];
-    Run<T, Sums> acc;
-#pragma unroll
-    for (int k = 0; k < length; ++k) {
-      if (i0 + (x0 + k) * step<T, X>() < n) in[k] = read(x0 + k, i0 + (x0 + k) * step<T, X>());
-    }
-#pragma unroll
-    for (int k = 0; k < length; ++k) {
-      if (i0 + (x0 + k) * step<T, X>() < n) work(x0 + k, i0 + (x0 + k) * step<T, X>(), in[k], acc);
     }
     add(total, acc);
   }

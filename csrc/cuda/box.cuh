@@ -23,7 +23,10 @@ struct RowBox {
         lower_each(box.lower_element != 0),
         upper_each(box.upper_element != 0) {}
 
-  __device__ Bounds<T> at(int64_t i) const { return {lower[lower_each ? i : 0], upper[upper_each ? i : 0]}; }
+  template <class Index>
+  __device__ Bounds<T> at(Index i) const {
+    return {lower[lower_each ? i : 0], upper[upper_each ? i : 0]};
+  }
 };
 
 // From x with (sub)gradient g, a step may not carry a value across x0, where |x - x0|_1 has its kink: the values stop there

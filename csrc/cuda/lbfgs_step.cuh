@@ -14,10 +14,11 @@ class StepBlock {
       : call_(call),
         block_(meeting),
         control_(control),
-        shared_(shared),
         image_(call.p, blockIdx.x),
         decision_(call.p, blockIdx.x, control),
-        n_(static_cast<int>(call.p.n)) {}
+        n_(static_cast<int>(call.p.n)),
+        room_(shared, call.p.m, n_),
+        q_(n_, room_.own) {}
 
   __device__ void advance() {
     const Span all{0, n_};
@@ -51,7 +52,7 @@ class StepBlock {
   // Free or active, and q = g on the free variables.
   __device__ void split() {
     const typename StepImage<T, H>::Points points(image_);
-    sweep_registers<T, X, 0>(
+    sweep_own<T, X, 0>(
         n_,
         [&](int, int i) { return points[i]; },
         [&](int x, int, const auto& v, auto&) {
@@ -65,7 +66,7 @@ class StepBlock {
   // d = -H g on the free variables, -g on the active ones. False if d or its projection does not descend. A step that the
   // box cuts to little of its descent runs into a corner.
   __device__ bool quasi_newton() {
-    const TwoLoop<T, H, X> two_loop(image_.pairs(control_), n_, free_, call_.resident != 0, shared_);
+    const TwoLoop<T, H, X> two_loop(image_.pairs(control_), n_, free_, call_.resident != 0, room_);
     const bool any = two_loop.apply(block_, q_);
     if (any && aim(least_share, [this](int x, T g) { return is_free(x) ? -q_[x] : -g; })) {
       if (threadIdx.x == 0) decision_.aimed(true);
@@ -77,7 +78,7 @@ class StepBlock {
 
   __device__ void steepest() {
     const typename StepImage<T, H>::Points points(image_);
-    const auto t = block_.template reduce<true>(sweep_registers<T, X, 1>(
+    const auto t = block_.template reduce<true>(sweep_own<T, X, 1>(
         n_,
         [&](int, int i) { return points[i]; },
         [&](int x, int, const auto& v, auto& acc) { image_.measure(v, is_free(x), acc); }));
@@ -90,7 +91,7 @@ class StepBlock {
   __device__ bool aim(double share, const Direction& direction) {
     const typename StepImage<T, H>::Points points(image_);
     const typename StepImage<T, H>::Aim set_out(image_);
-    const auto t = block_.template reduce<false>(sweep_registers<T, X, 2>(
+    const auto t = block_.template reduce<false>(sweep_own<T, X, 2>(
         n_,
         [&](int, int i) { return points[i]; },
         [&](int x, int i, const auto& v, auto& acc) { set_out(i, v, direction(x, v.g), is_free(x), acc); }));
@@ -100,11 +101,11 @@ class StepBlock {
   const Call<StepParams<T, H>>& call_;
   Block<T, 6> block_;
   StepControl<T>& control_;  // in shared memory
-  double* const shared_;
   const StepImage<T, H> image_;
   Decision<T, H> decision_;
   const int n_;
-  T q_[X] = {};
+  const Room<T, H, X> room_;
+  Own<T, X> q_;
   unsigned free_ = 0;
 };
 

@@ -38,24 +38,28 @@ namespace {
 constexpr int64_t most_pairs = 2048;        // whose scalars fit into 64 KiB of shared memory
 constexpr int64_t most_resident = 4096;     // bytes that kernels declare for themselves, at most
 constexpr int64_t penalty_in_block = 16384;
+constexpr int64_t most_in_block = 16384;    // 32 values of a thread, a bit of its free set for each
 constexpr unsigned tile_threads = 256, solve_threads = 128, class_loss_rows_of_block = 4;
 
 inline int64_t round_up(int64_t v, int64_t unit) { return (v + unit - 1) / unit * unit; }
 
-// Values of a thread, and how many threads that takes; 0 where an image is too large for the registers of one block.
+// The form of the two-loop recursion in which one block has the whole image: its kernel, its threads, and its bytes of shared
+// memory without the pairs. No kernel where the image is too large.
 struct InBlock {
-  int values;
+  const char* kernel;
   unsigned threads;
+  int64_t shared;
 };
-inline InBlock in_block(int64_t n, int64_t value_bytes) {
+inline InBlock in_block(int64_t n, int64_t m, int64_t value_bytes, int64_t limit) {
   const auto threads = [n](int64_t values) {
     return static_cast<unsigned>(std::max<int64_t>(64, round_up((n + values - 1) / values, 32)));
   };
-  if (n <= 1024) return {4, threads(4)};
-  if (n <= 3072 && value_bytes == 4) return {8, threads(8)};
-  if (n <= 4096 && value_bytes == 8) return {8, 512};  // this and the next as `step` in block.cuh
-  if (n <= 8192 && value_bytes == 4) return {16, 512};
-  return {0, 0};
+  const int64_t scalars = 2 * m * 8;
+  if (n <= 1024) return {"_x4", threads(4), scalars};
+  if (n <= 3072 && value_bytes == 4) return {"_x8", threads(8), scalars};
+  const int64_t shared = scalars + round_up(n, 4 * 512) * value_bytes;  // as own.cuh has it
+  if (n <= most_in_block && shared + most_resident <= limit) return {"_shared", 512, shared};
+  return {nullptr, 0, 0};
 }
 
 // At most 256 tiles, so that every block can add up the sums of all.
@@ -71,18 +75,18 @@ inline void check_pairs(int64_t m) {
   }
 }
 
-// Shared memory of the two-loop recursion in one block, which keeps the pairs where `limit` bytes are enough.
-inline unsigned two_loop_shared(Plan& plan, int64_t n, int64_t m, const Types& types, int64_t limit) {
-  const int64_t scalars = 2 * m * 8, pairs = 2 * m * n * types.pair;
-  plan.resident = scalars + pairs + most_resident <= limit;
-  return static_cast<unsigned>(scalars + (plan.resident ? pairs : 0));
-}
-
 class Sequence {
  public:
   Sequence(Plan& plan, std::string op, int64_t rows) : plan_(plan), op_(std::move(op)), rows_(static_cast<unsigned>(rows)) {}
   void each_tile(const char* kernel) { add(kernel, static_cast<unsigned>(plan_.tiles), tile_threads, 0); }
   void each_row(const char* kernel, unsigned threads, unsigned shared = 0) { add(kernel, 1, threads, shared); }
+
+  // The two-loop recursion in one block, which keeps the pairs where `limit` bytes are enough.
+  void in_one(const InBlock& block, int64_t n, int64_t m, const Types& types, int64_t limit) {
+    const int64_t pairs = 2 * m * n * types.pair;
+    plan_.resident = block.shared + pairs + most_resident <= limit;
+    each_row(block.kernel, block.threads, static_cast<unsigned>(block.shared + (plan_.resident ? pairs : 0)));
+  }
 
  private:
   void add(const char* kernel, unsigned tiles, unsigned threads, unsigned shared) {
@@ -125,8 +129,8 @@ inline Plan plan_two_loop(int64_t rows, int64_t n, int64_t m, const Types& types
   Plan plan;
   if (rows == 0 || n == 0) return plan;
   Sequence run(plan, std::string("advkit_two_loop_") + types.name, rows);
-  if (const InBlock block = in_block(n, types.value); block.values > 0) {
-    run.each_row(("_x" + std::to_string(block.values)).c_str(), block.threads, two_loop_shared(plan, n, m, types, shared_limit));
+  if (const InBlock block = in_block(n, m, types.value, shared_limit); block.kernel) {
+    run.in_one(block, n, m, types, shared_limit);
     return plan;
   }
   cut(plan, n);
@@ -141,8 +145,8 @@ inline Plan plan_lbfgs_step(int64_t rows, int64_t n, int64_t m, Norm norm, const
   Plan plan;
   if (rows == 0) return plan;
   Sequence run(plan, std::string("advkit_lbfgs_step_") + types.name, rows);
-  if (const InBlock block = in_block(n, types.value); block.values > 0) {
-    run.each_row(("_x" + std::to_string(block.values)).c_str(), block.threads, two_loop_shared(plan, n, m, types, shared_limit));
+  if (const InBlock block = in_block(n, m, types.value, shared_limit); block.kernel) {
+    run.in_one(block, n, m, types, shared_limit);
     return plan;
   }
   cut(plan, n);
@@ -167,14 +171,14 @@ inline int64_t workspace_penalty(int64_t rows, int64_t n) {
   cut(plan, n);
   return layout(rows, n, 0, plan.tiles).gram;
 }
-inline int64_t workspace_two_loop(int64_t rows, int64_t n, int64_t m, int64_t value_bytes) {
-  if (in_block(n, value_bytes).values > 0) return 0;
+inline int64_t workspace_two_loop(int64_t rows, int64_t n, int64_t m, int64_t value_bytes, int64_t shared_limit) {
+  if (in_block(n, m, value_bytes, shared_limit).kernel) return 0;
   Plan plan;
   cut(plan, n);
   return layout(rows, n, m, plan.tiles).control;
 }
-inline int64_t workspace_lbfgs_step(int64_t rows, int64_t n, int64_t m, int64_t value_bytes) {
-  if (in_block(n, value_bytes).values > 0) return 0;
+inline int64_t workspace_lbfgs_step(int64_t rows, int64_t n, int64_t m, int64_t value_bytes, int64_t shared_limit) {
+  if (in_block(n, m, value_bytes, shared_limit).kernel) return 0;
   Plan plan;
   cut(plan, n);
   return layout(rows, n, m, plan.tiles).end;

@@ -154,7 +154,8 @@ class StepImage {
    public:
     __device__ explicit Points(const StepImage& image)
         : x_(image.vector(column::x)), g_(image.vector(column::g)), x0_(image.x0()), box_(image.box()), norm_(image.p_.norm) {}
-    __device__ Point operator[](int64_t i) const {
+    template <class Index>  // a short one saves registers
+    __device__ Point operator[](Index i) const {
       const T x = x_[i];
       return {x, norm_ == Norm::l1 ? x0_[i] : x, g_[i], box_.at(i)};
     }

@@ -2,11 +2,13 @@
 // block: every dot product, rho = 1 / s_F'y_F and gamma = s_F'y_F / y_F'y_F run over F only. A pair takes part if
 // s_F'y_F > 1e-8 |s_F| |y_F|. The newest pair sits just before `head` in the ring, the oldest `count` places before it.
 //
-// q and F stay in registers. Of each pair the first loop needs four dot products, which share one reduction; the second loop
-// finds the pair in shared memory where all pairs fit there, else once more in global memory. Where registers allow, they
-// hold the pair, and the values of the next are asked for before a reduction waits for its warps.
+// q stays in registers or in shared memory, F in registers. Of each pair the first loop needs four dot products, which share
+// one reduction; the second loop finds the pair in shared memory where all pairs fit there, else once more in global memory.
+// Beside a q in registers these hold the pair, too, and the values of the next are asked for before a reduction waits for its
+// warps.
 #pragma once
 
+#include "own.cuh"
 #include "tiles.cuh"
 
 namespace advkit {
@@ -29,32 +31,44 @@ struct Pairs {
   __device__ int64_t from_newest(int k) const { return (head - 1 - k + m) % m; }
 };
 
+// The block's shared memory (plan.hpp).
+template <class T, class H, int X>
+struct Room {
+  double* const scalars;  // two of each pair
+  T* const own;
+  H* const pairs;  // all of them, if they are resident
+
+  __device__ Room(double* shared, int64_t m, int n)
+      : scalars(shared),
+        own(reinterpret_cast<T*>(shared + 2 * m)),
+        pairs(reinterpret_cast<H*>(own + (X > 0 ? 0 : own_values<X>(n) * most_threads))) {}
+};
+
 template <class T, class H, int X>
 class TwoLoop {
  public:
-  // `shared`: 2 m doubles, then room for all pairs if they are to be resident.
-  __device__ TwoLoop(const Pairs<H>& pairs, int n, unsigned free, bool resident, double* shared)
+  __device__ TwoLoop(const Pairs<H>& pairs, int n, unsigned free, bool resident, const Room<T, H, X>& room)
       : pairs_(pairs),
         n_(n),
         free_(free),
         resident_(resident),
-        alpha_(shared),
-        sy_(shared + pairs.m),
-        rows_(reinterpret_cast<H*>(shared + 2 * pairs.m)) {}
+        alpha_(room.scalars),
+        sy_(room.scalars + pairs.m),
+        rows_(room.pairs) {}
 
   // On entry q = g on F and 0 elsewhere, on exit H g on F. False if no pair could be used: then q is as it was.
   template <int Most>
-  __device__ bool apply(Block<T, Most>& block, T (&q)[X]) const {
+  __device__ bool apply(Block<T, Most>& block, Own<T, X>& q) const {
     double gamma = 0;
     Pair now, next;
     read(0, now);
     for (int k = 0; k < pairs_.count; ++k) {
       Totals<T, 4> t;
-      each_run(source(k), now, [&](int x0, const H(&s)[length], const H(&y)[length]) {
+      each_run(source(k), now, [&](int x0, const H(&s)[run], const H(&y)[run]) {
         if (resident_) keep(k, x0, s, y);
         Run<T, 4> acc;
 #pragma unroll
-        for (int l = 0; l < length; ++l) {
+        for (int l = 0; l < run; ++l) {
           const T sl = widen(s[l]), yl = widen(y[l]);
           acc.sum[0] += sl * q[x0 + l];
           acc.sum[1] += sl * yl;
@@ -74,9 +88,9 @@ class TwoLoop {
       if (used) {
         if (gamma == 0) gamma = t.sum[1] / t.sum[3];
         const T a = static_cast<T>(alpha);
-        each_run(kept(k), now, [&](int x0, const H(&)[length], const H(&y)[length]) {
+        each_run(kept(k), now, [&](int x0, const H(&)[run], const H(&y)[run]) {
 #pragma unroll
-          for (int l = 0; l < length; ++l) q[x0 + l] -= a * widen(y[l]);
+          for (int l = 0; l < run; ++l) q[x0 + l] -= a * widen(y[l]);
         });
       }
       now = next;
@@ -86,23 +100,23 @@ class TwoLoop {
     __syncthreads();  // alpha and sy are there
     const T scale = static_cast<T>(gamma);
 #pragma unroll
-    for (int x = 0; x < X; ++x) q[x] *= scale;
+    for (int x = 0; x < own_values<X>(n_); ++x) q[x] *= scale;
     read_kept(pairs_.count - 1, now);
     for (int k = pairs_.count - 1; k >= 0; --k) {
       if (k > 0) read_kept(k - 1, next);
       if (sy_[k] != 0) {
         Totals<T, 1> t;
-        each_run(kept(k), now, [&](int x0, const H(&)[length], const H(&y)[length]) {
+        each_run(kept(k), now, [&](int x0, const H(&)[run], const H(&y)[run]) {
           Run<T, 1> acc;
 #pragma unroll
-          for (int l = 0; l < length; ++l) acc.sum[0] += widen(y[l]) * q[x0 + l];
+          for (int l = 0; l < run; ++l) acc.sum[0] += widen(y[l]) * q[x0 + l];
           add(t, acc);
         });
         t = block.template reduce<false>(t);
         const T coefficient = static_cast<T>(alpha_[k] - t.sum[0] / sy_[k]);
-        each_run(kept(k), now, [&](int x0, const H(&s)[length], const H(&)[length]) {
+        each_run(kept(k), now, [&](int x0, const H(&s)[run], const H(&)[run]) {
 #pragma unroll
-          for (int l = 0; l < length; ++l) q[x0 + l] += coefficient * widen(s[l]);
+          for (int l = 0; l < run; ++l) q[x0 + l] += coefficient * widen(s[l]);
         });
       }
       now = next;
@@ -111,9 +125,7 @@ class TwoLoop {
   }
 
  private:
-  static constexpr int length = X < run ? X : run;
-  // Whether registers can hold the values of two pairs; else every sweep reads what it needs.
-  static constexpr bool held = roomy<T, X>;
+  static constexpr bool held = X > 0;  // registers hold the values of two pairs; else every sweep reads what it needs
 
   struct Source {
     const H *s, *y;
@@ -133,7 +145,7 @@ class TwoLoop {
     return {s, s + n_};
   }
 
-  __device__ int at(int x) const { return static_cast<int>(threadIdx.x) + x * step<T, X>(); }
+  __device__ int at(int x) const { return static_cast<int>(threadIdx.x) + x * own_step<X>(); }
   __device__ bool is_free(int x) const { return (free_ >> x & 1u) != 0; }
 
   // Values that are not free read as 0: whatever they hold, they are not looked at.
@@ -150,10 +162,10 @@ class TwoLoop {
       }
     }
   }
-  __device__ void keep(int k, int x0, const H (&s)[length], const H (&y)[length]) const {
+  __device__ void keep(int k, int x0, const H (&s)[run], const H (&y)[run]) const {
     H* to = rows_ + static_cast<int64_t>(2 * k) * n_;
 #pragma unroll
-    for (int l = 0; l < length; ++l) {
+    for (int l = 0; l < run; ++l) {
       if (!is_free(x0 + l)) continue;
       to[at(x0 + l)] = s[l];
       to[n_ + at(x0 + l)] = y[l];
@@ -164,10 +176,10 @@ class TwoLoop {
   template <class Body>
   __device__ void each_run(const Source& from, const Pair& pair, const Body& body) const {
 #pragma unroll
-    for (int x0 = 0; x0 < X; x0 += length) {
-      H s[length], y[length];
+    for (int x0 = 0; x0 < own_values<X>(n_); x0 += run) {
+      H s[run], y[run];
 #pragma unroll
-      for (int l = 0; l < length; ++l) {
+      for (int l = 0; l < run; ++l) {
         s[l] = held ? pair.s[held ? x0 + l : 0] : value(from.s, x0 + l);
         y[l] = held ? pair.y[held ? x0 + l : 0] : value(from.y, x0 + l);
       }
@@ -196,13 +208,14 @@ __device__ inline void two_loop_block(const Call<TwoLoopParams<T, H>>& call) {
   const bool* free = p.free + row * p.free_row;
   T* direction = p.direction + row * p.n;
 
-  T q[X] = {};
+  const Room<T, H, X> room(shared, p.m, n);
+  Own<T, X> q(n, room.own);
   unsigned bits = 0;
   struct Values {
     T g;
     bool free;
   };
-  sweep_registers<T, X, 0>(
+  sweep_own<T, X, 0>(
       n,
       [&](int, int i) { return Values{g[i], free[i]}; },
       [&](int x, int, const Values& v, auto&) {
@@ -211,8 +224,8 @@ __device__ inline void two_loop_block(const Call<TwoLoopParams<T, H>>& call) {
       });
   const Pairs<H> pairs(p.S + row * p.S_row, p.Y + row * p.Y_row, p.S_pair, p.Y_pair, p.m, p.head[row], p.count[row]);
   bool any = false;
-  if (pairs.count > 0) any = TwoLoop<T, H, X>(pairs, n, bits, call.resident != 0, shared).apply(block, q);
-  sweep_registers<T, X, 0>(
+  if (pairs.count > 0) any = TwoLoop<T, H, X>(pairs, n, bits, call.resident != 0, room).apply(block, q);
+  sweep_own<T, X, 0>(
       n,
       [&](int, int i) { return g[i]; },
       [&](int x, int i, T gi, auto&) { direction[i] = -(any && (bits >> x & 1u) ? q[x] : gi); });

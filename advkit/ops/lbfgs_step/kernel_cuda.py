@@ -20,9 +20,9 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
     The history may be float16 or bfloat16 where all else is float32. Slots outside of the state are
     skipped; a ring of pairs that points outside of the history is emptied.
     """
-    size = (*g_loss.shape, state.history.shape[1], g_loss.element_size())
-    space = workspace(g_loss, cuda().workspace_lbfgs_step(*size))
     limit = shared_memory(g_loss.device)
+    size = (*g_loss.shape, state.history.shape[1], g_loss.element_size(), limit)
+    space = workspace(g_loss, cuda().workspace_lbfgs_step(*size))
     run(prepare(state, loss, g_loss, slots, space, limit), g_loss.device)
 
 

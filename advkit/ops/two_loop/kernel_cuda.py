@@ -20,8 +20,9 @@ def two_loop_out(
     S and Y may be float16 or bfloat16 where g is float32. A ring that `head` and `count` place
     outside of itself holds no pairs.
     """
-    space = workspace(g, cuda().workspace_two_loop(*g.shape, S.shape[1], g.element_size()))
     limit = shared_memory(g.device)
+    size = (*g.shape, S.shape[1], g.element_size(), limit)
+    space = workspace(g, cuda().workspace_two_loop(*size))
     run(prepare(g, S, Y, head, count, free, direction, space, limit), g.device)
 
 
