@@ -52,8 +52,8 @@ def write(runs: Sequence[Run], given: Any) -> None:
     notes = [
         "LO: AttackBench's local optimality, version 2, over the first "
         f"{images[0]} test images that a network classifies right. The reference is each image's "
-        "smallest distance over all attacks and budgets here and, for fc10, the exact optimum; "
-        " so it depends on the attacks that took part.",
+        "smallest distance over all attacks and budgets here and, for fc10, the exact optimum, "
+        "so it depends on the attacks that took part.",
         "E evaluations are at most 2 E forward and backward passes of each image, in any "
         "proportion, counted and cut off by the harness; an image's distance is that of the "
         "nearest adversarial image among all queries.",
