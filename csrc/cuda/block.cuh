@@ -13,14 +13,12 @@
 
 #include <cstdint>
 
-#include "advkit/rules.hpp"
+#include "call.hpp"
 
 namespace advkit {
 namespace {
 
 constexpr unsigned every_lane = 0xffffffffu;
-constexpr int run = 4;         // values of a thread that are in flight at once, and added up in T
-constexpr int most_threads = 512;  // of a block: more leave a thread too few registers
 constexpr int most_warps = most_threads / 32;
 
 template <class T>
@@ -101,15 +99,15 @@ template <class T, int Sums, class Read, class Work>
 __device__ inline Totals<T, Sums> sweep(Span span, const Read& read, const Work& work) {
   Totals<T, Sums> total;
   const int64_t step = blockDim.x;
-  for (int64_t i0 = span.begin + threadIdx.x; i0 < span.end; i0 += run * step) {
-    decltype(read(i0)) in[run];
+  for (int64_t i0 = span.begin + threadIdx.x; i0 < span.end; i0 += run_values * step) {
+    decltype(read(i0)) in[run_values];
     Run<T, Sums> acc;
 #pragma unroll
-    for (int k = 0; k < run; ++k) {
+    for (int k = 0; k < run_values; ++k) {
       if (i0 + k * step < span.end) in[k] = read(i0 + k * step);
     }
 #pragma unroll
-    for (int k = 0; k < run; ++k) {
+    for (int k = 0; k < run_values; ++k) {
       if (i0 + k * step < span.end) work(i0 + k * step, in[k], acc);
     }
     add(total, acc);

@@ -19,6 +19,14 @@ struct Call {
 
 namespace {
 
+constexpr int run_values = 4;      // values of a thread that are in flight at once, and added up in its type
+constexpr int most_threads = 512;  // of a block: more leave a thread too few registers
+
+// Values that a thread of the largest block has of an image of n, in whole runs.
+ADVKIT_HD constexpr int values_of_thread(int64_t n) {
+  return static_cast<int>((n + run_values * most_threads - 1) / (run_values * most_threads)) * run_values;
+}
+
 constexpr int partial_values = 8;  // sums of one tile; the last one is a maximum
 constexpr int partial_sets = 2;
 constexpr int gram_side = 4;  // the Gram matrix of g and all pairs is computed in blocks of 4 x 4

@@ -10,7 +10,7 @@ namespace {
 
 template <int X>
 __device__ inline int own_values(int n) {
-  return X > 0 ? X : (n + run * most_threads - 1) / (run * most_threads) * run;
+  return X > 0 ? X : values_of_thread(n);
 }
 template <int X>
 __device__ inline int own_step() {
@@ -22,7 +22,6 @@ class Own {
  public:
   __device__ Own(int, T*) {}
   __device__ T& operator[](int x) { return values_[x]; }
-  __device__ T operator[](int x) const { return values_[x]; }
 
  private:
   T values_[X] = {};
@@ -32,10 +31,9 @@ template <class T>
 class Own<T, 0> {
  public:
   __device__ Own(int n, T* shared) : values_(shared + threadIdx.x) {
-    for (int x = 0; x < own_values<0>(n); ++x) values_[x * most_threads] = 0;
+    for (int x = own_values<0>(n) - run_values; x < own_values<0>(n); ++x) values_[x * most_threads] = 0;
   }
   __device__ T& operator[](int x) { return values_[x * most_threads]; }
-  __device__ T operator[](int x) const { return values_[x * most_threads]; }
 
  private:
   T* const values_;

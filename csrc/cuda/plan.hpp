@@ -57,8 +57,8 @@ inline InBlock in_block(int64_t n, int64_t m, int64_t value_bytes, int64_t limit
   const int64_t scalars = 2 * m * 8;
   if (n <= 1024) return {"_x4", threads(4), scalars};
   if (n <= 3072 && value_bytes == 4) return {"_x8", threads(8), scalars};
-  const int64_t shared = scalars + round_up(n, 4 * 512) * value_bytes;  // as own.cuh has it
-  if (n <= most_in_block && shared + most_resident <= limit) return {"_shared", 512, shared};
+  const int64_t shared = scalars + values_of_thread(n) * most_threads * value_bytes;
+  if (n <= most_in_block && shared + most_resident <= limit) return {"_shared", most_threads, shared};
   return {nullptr, 0, 0};
 }
 
@@ -105,7 +105,7 @@ inline Plan plan_penalty(int64_t rows, int64_t n, Norm norm, const Types& types)
   Sequence run(plan, std::string("advkit_penalty_") + types.name, rows);
   if (n <= penalty_in_block) {
     const int64_t threads = std::max<int64_t>(64, round_up((n + 3) / 4, 32));
-    run.each_row("", static_cast<unsigned>(std::min<int64_t>(threads, 512)));
+    run.each_row("", static_cast<unsigned>(std::min<int64_t>(threads, most_threads)));
     return plan;
   }
   cut(plan, n);

@@ -64,11 +64,11 @@ class TwoLoop {
     read(0, now);
     for (int k = 0; k < pairs_.count; ++k) {
       Totals<T, 4> t;
-      each_run(source(k), now, [&](int x0, const H(&s)[run], const H(&y)[run]) {
+      each_run(source(k), now, [&](int x0, const H(&s)[run_values], const H(&y)[run_values]) {
         if (resident_) keep(k, x0, s, y);
         Run<T, 4> acc;
 #pragma unroll
-        for (int l = 0; l < run; ++l) {
+        for (int l = 0; l < run_values; ++l) {
           const T sl = widen(s[l]), yl = widen(y[l]);
           acc.sum[0] += sl * q[x0 + l];
           acc.sum[1] += sl * yl;
@@ -88,9 +88,9 @@ class TwoLoop {
       if (used) {
         if (gamma == 0) gamma = t.sum[1] / t.sum[3];
         const T a = static_cast<T>(alpha);
-        each_run(kept(k), now, [&](int x0, const H(&)[run], const H(&y)[run]) {
+        each_run(kept(k), now, [&](int x0, const H(&)[run_values], const H(&y)[run_values]) {
 #pragma unroll
-          for (int l = 0; l < run; ++l) q[x0 + l] -= a * widen(y[l]);
+          for (int l = 0; l < run_values; ++l) q[x0 + l] -= a * widen(y[l]);
         });
       }
       now = next;
@@ -106,17 +106,17 @@ class TwoLoop {
       if (k > 0) read_kept(k - 1, next);
       if (sy_[k] != 0) {
         Totals<T, 1> t;
-        each_run(kept(k), now, [&](int x0, const H(&)[run], const H(&y)[run]) {
+        each_run(kept(k), now, [&](int x0, const H(&)[run_values], const H(&y)[run_values]) {
           Run<T, 1> acc;
 #pragma unroll
-          for (int l = 0; l < run; ++l) acc.sum[0] += widen(y[l]) * q[x0 + l];
+          for (int l = 0; l < run_values; ++l) acc.sum[0] += widen(y[l]) * q[x0 + l];
           add(t, acc);
         });
         t = block.template reduce<false>(t);
         const T coefficient = static_cast<T>(alpha_[k] - t.sum[0] / sy_[k]);
-        each_run(kept(k), now, [&](int x0, const H(&s)[run], const H(&)[run]) {
+        each_run(kept(k), now, [&](int x0, const H(&s)[run_values], const H(&)[run_values]) {
 #pragma unroll
-          for (int l = 0; l < run; ++l) q[x0 + l] += coefficient * widen(s[l]);
+          for (int l = 0; l < run_values; ++l) q[x0 + l] += coefficient * widen(s[l]);
         });
       }
       now = next;
@@ -162,10 +162,10 @@ class TwoLoop {
       }
     }
   }
-  __device__ void keep(int k, int x0, const H (&s)[run], const H (&y)[run]) const {
+  __device__ void keep(int k, int x0, const H (&s)[run_values], const H (&y)[run_values]) const {
     H* to = rows_ + static_cast<int64_t>(2 * k) * n_;
 #pragma unroll
-    for (int l = 0; l < run; ++l) {
+    for (int l = 0; l < run_values; ++l) {
       if (!is_free(x0 + l)) continue;
       to[at(x0 + l)] = s[l];
       to[n_ + at(x0 + l)] = y[l];
@@ -176,10 +176,10 @@ class TwoLoop {
   template <class Body>
   __device__ void each_run(const Source& from, const Pair& pair, const Body& body) const {
 #pragma unroll
-    for (int x0 = 0; x0 < own_values<X>(n_); x0 += run) {
-      H s[run], y[run];
+    for (int x0 = 0; x0 < own_values<X>(n_); x0 += run_values) {
+      H s[run_values], y[run_values];
 #pragma unroll
-      for (int l = 0; l < run; ++l) {
+      for (int l = 0; l < run_values; ++l) {
         s[l] = held ? pair.s[held ? x0 + l : 0] : value(from.s, x0 + l);
         y[l] = held ? pair.y[held ? x0 + l : 0] : value(from.y, x0 + l);
       }
