@@ -167,6 +167,7 @@ def _name_lines(axes: Any, ends: dict[str, tuple[int, float]]) -> None:
             va="center",
             fontsize=9,
             fontweight="bold" if name == OURS else "normal",
-            arrowprops={"arrowstyle": "-", "color": colours[name], "linewidth": 0.5},
+            # Dotted, or it would seem to go on where nothing was measured.
+            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "linestyle": ":"},
             annotation_clip=False,
         )
