@@ -113,7 +113,7 @@ def cases(backends: Sequence[str], largest: int) -> list[tuple[str, str, int, in
     found = []
     for name in backends:
         for op in OPS:
-            shapes = [(784, 10), (3072, 10), (4096, 10), (8192, 10), (12_288, 10)]
+            shapes = [(n, 10) for n in (784, 3072, 4096, 8192, 12_288, 16_384, 20_000)]
             if op in ("two_loop", "lbfgs_step"):
                 shapes += [(784, 5), (784, 20)]
             if op == "class_loss":
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser("kernel_resources", __doc__)
     options.add_argument("--backends", nargs="+", default=["triton", "cuda"])
     options.add_argument("--architectures", type=int, nargs="+", default=[80, 90, 100, 120])
-    options.add_argument("--largest", type=int, default=12_288, help="values of an image, at most")
+    options.add_argument("--largest", type=int, default=20_000, help="values of an image, at most")
     given = options.parse_args(arguments)
     # Before Triton is imported, for CPU tensors. Not above, which the compiling process runs, too.
     os.environ["TRITON_INTERPRET"] = "1"

@@ -12,10 +12,11 @@ from advkit.ops import _dispatch
 
 pytestmark = pytest.mark.slow
 
-# Images in one block of CUDA; Triton's programs hold 4096 values at most, more are cut. Of other
-# architectures one size alone, since Triton takes half a minute for each;
-# bench/kernel_resources.py has them all.
-SHAPES = [(784, 90), (3072, 80), (3072, 90), (3072, 100), (4096, 90), (8192, 90)]
+# Images in one program or block, up to the largest, and one cut into tiles. Of other architectures
+# two sizes alone, since Triton takes a quarter of a minute for each; bench/kernel_resources.py has
+# them all.
+SHAPES = [(784, 90), (4096, 90), (8192, 90), (20_000, 90)]
+SHAPES += [(n, arch) for n in (3072, 16_384) for arch in (80, 90, 100, 120)]
 # Of CUDA images in one block in float64, what sm_120 makes of float32, and images cut into tiles.
 OF_CUDA = [(n, arch, torch.float64) for n in (784, 4096) for arch in (80, 90, 100, 120)]
 OF_CUDA += [(n, 120, torch.float32) for n in (784, 3072, 8192)]

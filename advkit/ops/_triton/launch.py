@@ -22,7 +22,8 @@ __all__ = [
     "workspace",
 ]
 
-ROW = 16_384  # bytes of the longest row that one program holds in registers, spilling none
+SHORT_ROW, FEW_WARPS = 16_384, 8  # bytes of a row, and the warps that work on it at most
+ROW, MOST_WARPS = 65_536, 16  # the same of the longest row that one program works on
 TILE = 8192  # bytes of a tile of a longer one: of each vector 64 bytes a thread
 ROW_WARPS = 4  # of the program that adds up a long row's sums and decides by them
 HELD_PAIRS = 384  # bytes of a thread's registers that pairs may take between the two loops
@@ -42,15 +43,16 @@ class Shape(NamedTuple):
         """Return whether a thread's registers have room for m pairs."""
         return self.chunks == 1 and 2 * m * 16 <= HELD_PAIRS
 
-    def wider(self) -> Shape:
-        """Return twice the warps, with half of the chunks for each."""
-        return Shape(2 * self.block, triton.cdiv(self.chunks, 2), 2 * self.warps)
+    def at_once(self) -> int:
+        """Return how many chunks of a vector registers have room for beside those of q."""
+        return self.chunks if self.chunks <= 4 else 2
 
 
 def shape_for(n: int, itemsize: int) -> Shape:
     """Choose the shape for rows of n values: more warps, then more chunks for each."""
     per_warp = 32 * 16 // itemsize
-    warps = min(8, triton.next_power_of_2(triton.cdiv(max(n, 1), per_warp)))
+    most = FEW_WARPS if n * itemsize <= SHORT_ROW else MOST_WARPS
+    warps = min(most, triton.next_power_of_2(triton.cdiv(max(n, 1), per_warp)))
     block = per_warp * warps
     return Shape(block, max(1, triton.cdiv(n, block)), warps)
 

@@ -23,7 +23,7 @@ def as_float(bits):
 def fold(v):
     """Turn a block into float64, of float32 after adding up runs of four."""
     if v.dtype == tl.float64:
-        return v
+        return tl.sum(tl.reshape(v, (v.shape[0] // 2, 2)), 1)
     else:
         return tl.sum(tl.reshape(v, (v.shape[0] // 4, 4)), 1).to(tl.float64)
 
@@ -32,7 +32,7 @@ def fold(v):
 def zero_sum(T: tl.constexpr, BLOCK: tl.constexpr):
     """Return what `fold` of blocks of this type is added to."""
     if T == tl.float64:
-        return tl.zeros([BLOCK], tl.float64)
+        return tl.zeros([BLOCK // 2], tl.float64)
     else:
         return tl.zeros([BLOCK // 4], tl.float64)
 

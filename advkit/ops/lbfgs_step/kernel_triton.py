@@ -1,7 +1,9 @@
 """`lbfgs_step` in Triton; the solver is that of ``csrc/cpu/lbfgs_step.hpp``, in the same order.
 
-One program advances one slot, whose row it holds in registers: one launch for an evaluation of the
-whole batch. Longer rows are cut into tiles: see ``kernel_triton_split.py``.
+One program advances one slot: one launch for an evaluation of the whole batch. It goes over the
+slot's vectors between two sums, block by block, and finds what it has read before in its
+processor's own cache; in registers it keeps but q and the free set, over the recursion. Rows of
+which registers cannot hold q are cut into tiles: see ``kernel_triton_split.py``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from advkit.ops._triton.box import (
     projected,
     smooth_part,
 )
+from advkit.ops._triton.chunks import is_set, load_row, store_row
 from advkit.ops._triton.launch import as_bits, is_long, launch, shape_for
 from advkit.ops._triton.norm import factors, norm_terms, penalised_gradient
 from advkit.ops._triton.pairs import pair_scale, ring, stored
@@ -81,7 +84,7 @@ from advkit.ops.lbfgs_step.decision_triton import (
 )
 from advkit.ops.lbfgs_step.kernel_triton_split import lbfgs_step_split
 from advkit.ops.lbfgs_step.state import State
-from advkit.ops.two_loop.kernel_triton import is_set, recursion
+from advkit.ops.two_loop.kernel_triton import recursion
 
 __all__ = ["lbfgs_step"]
 
@@ -89,22 +92,61 @@ NONE = tl.constexpr(NORMS["none"].kernel_id)
 
 
 @triton.jit
-def try_direction(
-    q, bits, factor, trial, vectors, ld, x0, lower, upper, n, QUASI: tl.constexpr,
-    NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, BLOCK: tl.constexpr,
-    CHUNKS: tl.constexpr,
+def load_origin(x0, x, i, end, NORM: tl.constexpr):
+    """Load values i of x0, 0 from `end` on; x where there is no norm, which takes any."""
+    if NORM == NONE:
+        return x
+    else:
+        return tl.load(x0 + i, mask=i < end, other=0.0)
+
+
+@triton.jit
+def free_gradient(
+    margin, trial, vectors, ld, x0, lower, upper, n, NORM: tl.constexpr,
+    LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write -factor g, of QUASI -q on the free set; return what `descends` asks of it."""
-    T: tl.constexpr = q[0].dtype
+    """Write g on the free set, 0 elsewhere, where the next trial point is to be.
+
+    Returned are the set, the gradient's length on it in L1, and the greatest width of the box.
+    """
+    T: tl.constexpr = vectors.dtype.element_ty
+    bits = tl.zeros([BLOCK], tl.int32)
+    length = zero_sum(T, BLOCK)
+    widest = tl.zeros([BLOCK], T)
+    for k in range(tl.cdiv(n, BLOCK)):
+        i = k * BLOCK + tl.arange(0, BLOCK)
+        x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
+        g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
+        low, high = load_part(x, g, x0, lower, upper, i, n, NORM, LOWER_EACH, UPPER_EACH)
+        free = is_free(x, g, low, high, margin)
+        bits |= free.to(tl.int32) << k
+        g = tl.where(free, g, 0.0)
+        length += fold(tl.abs(g))
+        widest = tl.maximum(widest, tl.where(i < n, high - low, 0.0))
+        tl.store(trial + i, g, mask=i < n)
+    return bits, sum1(length), tl.max(widest, 0)
+
+
+@triton.jit
+def try_direction(
+    bits, factor, trial, vectors, ld, x0, lower, upper, n, QUASI: tl.constexpr,
+    NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write -factor g, of QUASI -q on the free set, as direction, and the trial point it leads to.
+
+    q is where the trial point is to be. Returned is what `descends` asks.
+    """
+    T: tl.constexpr = vectors.dtype.element_ty
     slope, cut = zero_sum(T, BLOCK), zero_sum(T, BLOCK)
-    for k in tl.static_range(CHUNKS):
+    for k in range(tl.cdiv(n, BLOCK)):
         i = k * BLOCK + tl.arange(0, BLOCK)
         x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
         g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
         low, high = load_part(x, g, x0, lower, upper, i, n, NORM, LOWER_EACH, UPPER_EACH)
         d = -g * factor
         if QUASI:
-            d = tl.where(is_set(bits, k), -q[k], d)
+            q = tl.load(trial + i, mask=i < n, other=0.0)
+            d = tl.where(is_set(bits, k), -q, d)
         end = clamp(x + d, low, high)
         tl.store(vectors + DIRECTION * ld + i, d, mask=i < n)
         tl.store(trial + i, end, mask=i < n)
@@ -114,50 +156,95 @@ def try_direction(
 
 
 @triton.jit
+def aim(
+    slots, all_trials, all_vectors, all_pairs, ld, all_scalars, all_counters, all_x0,
+    all_lower, lower_row, all_upper, upper_row, projected_gradient, head, count, n,
+    NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, M: tl.constexpr,
+    PLACES: tl.constexpr, HOLD: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+):  # fmt: skip
+    """Write a slot's next direction and trial point, or that there is none."""
+    T: tl.constexpr = all_trials.dtype.element_ty
+    slot = tl.load(slots + tl.program_id(0))
+    trial, vectors = all_trials + slot * n, all_vectors + slot * VECTORS * ld
+    x0, lower, upper = all_x0 + slot * n, all_lower + slot * lower_row, all_upper + slot * upper_row
+    margin = active_margin(projected_gradient).to(T)
+    bits, free_length, widest = free_gradient(
+        margin, trial, vectors, ld, x0, lower, upper, n, NORM, LOWER_EACH, UPPER_EACH, BLOCK
+    )
+    scalars = all_scalars + slot * SCALARS
+    first = tl.load(scalars + FIRST_STEP)
+    tl.store(scalars + STEP, steepest_scale(first, is_finite(widest), free_length))
+    tl.debug_barrier()  # q is read as it was written above
+    history = all_pairs + slot * M * 2 * ld
+    q, used = recursion(
+        load_row(trial, n, BLOCK, CHUNKS), bits, history, history + ld,
+        2 * ld, 2 * ld, head, count, n, M, PLACES, HOLD, AT_ONCE,
+    )  # fmt: skip
+
+    # Asked and computed again, so that no register holds the addresses over the recursion.
+    slot = tl.load(slots + tl.program_id(0))
+    scalars, counters = all_scalars + slot * SCALARS, all_counters + slot * COUNTERS
+    trial, vectors = all_trials + slot * n, all_vectors + slot * VECTORS * ld
+    x0, lower, upper = all_x0 + slot * n, all_lower + slot * lower_row, all_upper + slot * upper_row
+    store_row(trial, q, n)
+    tl.debug_barrier()  # q is read as it was written above
+
+    # Quasi-Newton on the free variables where that descends; a step that the box cuts to little of
+    # its descent runs into a corner.
+    slope, cut = try_direction(
+        bits, 1.0, trial, vectors, ld, x0, lower, upper, n, True,
+        NORM, LOWER_EACH, UPPER_EACH, BLOCK,
+    )  # fmt: skip
+    take = used & descends(slope, cut, LEAST_SHARE)
+    if take == 0:  # steepest descent; pairs whose direction does not descend are dropped
+        count = tl.load(counters + COUNT)
+        steepest = tl.load(scalars + STEP).to(T)
+        slope, cut = try_direction(
+            bits, steepest, trial, vectors, ld, x0, lower, upper, n, False,
+            NORM, LOWER_EACH, UPPER_EACH, BLOCK,
+        )  # fmt: skip
+        tl.store(counters + COUNT, tl.where(used, 0, count))
+        tl.store(counters + STATUS, tl.where(descends(slope, cut, 0.0), RUNNING, STAGNATION))
+    tl.debug_barrier()  # the step may have been read
+    tl.store(scalars + STEP, 1.0)
+    tl.store(counters + TRIALS, 0)
+
+
+@triton.jit
 def lbfgs_step_kernel(
-    slots, loss_at, g_loss, g_row, trial, vectors, history, ld, scalars, counters, x0,
-    lower, lower_row, upper, upper_row, slot_count, n,
+    slots, loss_at, g_loss, g_row, all_trials, all_vectors, all_pairs, ld, all_scalars,
+    all_counters, all_x0, all_lower, lower_row, all_upper, upper_row, slot_count, n,
     gradient_tolerance, relative_tolerance, stagnation_tolerance, stagnation_window,
     max_evaluations,
     NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, M: tl.constexpr,
     PLACES: tl.constexpr, HOLD: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """One slot of `lbfgs_step`; a slot that there is not, or that has stopped, is left alone.
 
     A ring that points outside of itself holds no pairs.
     """
     row = tl.program_id(0).to(tl.int64)
-    T: tl.constexpr = trial.dtype.element_ty
-    H: tl.constexpr = history.dtype.element_ty
-    slot, runs = running_slot(slots, row, slot_count, counters)
-    sc = scalars + slot * SCALARS
-    ct = counters + slot * COUNTERS
+    T: tl.constexpr = all_trials.dtype.element_ty
+    H: tl.constexpr = all_pairs.dtype.element_ty
+    slot, runs = running_slot(slots, row, slot_count, all_counters)
     if runs:
-        trial += slot * n
-        x0 += slot * n
-        vectors += slot * VECTORS * ld
-        history += slot * M * 2 * ld
-        lower += slot * lower_row
-        upper += slot * upper_row
+        sc, ct = all_scalars + slot * SCALARS, all_counters + slot * COUNTERS
+        trial, vectors = all_trials + slot * n, all_vectors + slot * VECTORS * ld
+        history = all_pairs + slot * M * 2 * ld
+        x0 = all_x0 + slot * n
+        lower, upper = all_lower + slot * lower_row, all_upper + slot * upper_row
         g_loss += row * g_row
         loss = tl.load(loss_at + row).to(tl.float64)
+        c, mu, rho = tl.load(sc + C), tl.load(sc + MU), tl.load(sc + RHO)
         phase = tl.load(ct + PHASE)
-        head, count = ring(tl.load(ct + HEAD), tl.load(ct + COUNT), M)
-        skips, trials = tl.load(ct + SKIPS), tl.load(ct + TRIALS)
-        evaluations, iterations = tl.load(ct + EVALUATIONS) + 1, tl.load(ct + ITERATIONS)
-        f_old, step, pg_old = tl.load(sc + F), tl.load(sc + STEP), tl.load(sc + PROJECTED_GRADIENT)
-        f_window, f_best, c = tl.load(sc + F_WINDOW), tl.load(sc + F_BEST), tl.load(sc + C)
-        mu, rho = tl.load(sc + MU), tl.load(sc + RHO)
         start = phase == START
-        out = evaluations >= max_evaluations
 
         # The evaluation: f and g at the trial point, and what the decisions need of them.
         weight = weight_of(loss, mu, rho)
-        points = ()
-        origins = ()
-        losses = ()
         r_sum, gg = zero_sum(T, BLOCK), zero_sum(T, BLOCK)
-        for k in tl.static_range(CHUNKS):
+        for k in range(tl.cdiv(n, BLOCK)):
             i = k * BLOCK + tl.arange(0, BLOCK)
             xt = tl.load(trial + i, mask=i < n, other=0.0)
             gl = tl.load(g_loss + i, mask=i < n, other=0.0)
@@ -167,29 +254,25 @@ def lbfgs_step_kernel(
                 a, b = norm_terms(xt - origin, gl, NORM)
                 r_sum += a
                 gg += b
-            points = points + (xt,)
-            origins = origins + (origin,)
-            losses = losses + (gl,)
         r_sum, gg = sum2(r_sum, gg)
         length, scale, kink = factors(r_sum, gg * weight * weight, c, NORM)
         f = value_of(loss, mu, rho) + c * length
         most = tl.zeros([BLOCK], T)
+        known_before = tl.where(start, 0, n)
         gs_trial, gs = zero_sum(T, BLOCK), zero_sum(T, BLOCK)
         sy, ss, yy = zero_sum(T, BLOCK), zero_sum(T, BLOCK), zero_sum(T, BLOCK)
-        slopes = ()
-        xs = ()
-        gradients = ()
-        for k in tl.static_range(CHUNKS):
+        for k in range(tl.cdiv(n, BLOCK)):
             i = k * BLOCK + tl.arange(0, BLOCK)
-            xt, origin = points[k], origins[k]
+            xt = tl.load(trial + i, mask=i < n, other=0.0)
+            origin = load_origin(x0, xt, i, n, NORM)
+            gl = tl.load(g_loss + i, mask=i < n, other=0.0)
             gt = penalised_gradient(
-                xt - origin, weight.to(T) * losses[k], c.to(T), scale.to(T), kink, NORM
+                xt - origin, weight.to(T) * gl, c.to(T), scale.to(T), kink, NORM
             )
             tl.store(vectors + TRIAL_G * ld + i, gt, mask=i < n)
             low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
             low, high = smooth_part(xt, origin, gt, low, high, NORM)
             most = tl.maximum(most, projected(xt, gt, low, high))
-            known_before = tl.where(start, 0, n)
             x = tl.load(vectors + X * ld + i, mask=i < known_before, other=0.0)
             g = tl.load(vectors + G * ld + i, mask=i < known_before, other=0.0)
             s = tl.where(start, 0.0, xt - x)
@@ -199,19 +282,24 @@ def lbfgs_step_kernel(
             sy += fold(y * s)
             ss += fold(s * s)
             yy += fold(y * y)
-            slopes = slopes + (gt,)
-            xs = xs + (x,)
-            gradients = gradients + (g,)
         gs_trial, gs, sy, ss = sum4(gs_trial, gs, sy, ss)
         yy = sum1(yy)
         pg = tl.max(most, 0).to(tl.float64)
         finite = is_finite(f) & is_finite(gs_trial) & is_finite(yy)
 
         # The decision.
+        head, count = ring(tl.load(ct + HEAD), tl.load(ct + COUNT), M)
+        skips, trials = tl.load(ct + SKIPS), tl.load(ct + TRIALS)
+        evaluations, iterations = tl.load(ct + EVALUATIONS) + 1, tl.load(ct + ITERATIONS)
+        f_old, step, pg_old = tl.load(sc + F), tl.load(sc + STEP), tl.load(sc + PROJECTED_GRADIENT)
+        f_window, f_best = tl.load(sc + F_WINDOW), tl.load(sc + F_BEST)
+        out = evaluations >= max_evaluations
         expand_first, expanding, accept, from_best, reject = consider(
             phase, trials, rho, f_old, f_best, f, gs_trial, gs, ss, finite, T
         )
         accept_best = from_best
+        at_best = from_best | expanding  # the best point is there, the trial has moved on
+        tl.debug_barrier()  # the gradient at the trial is read as it was written above
         if expanding:  # keep the trial as the best point so far and look further along the arc
             tl.store(sc + F_BEST, f)
             tl.store(sc + SY_BEST, sy)
@@ -222,16 +310,20 @@ def lbfgs_step_kernel(
             trials += 1
             step = further(step, expand_first)
             far = tl.zeros([BLOCK], T)
-            for k in tl.static_range(CHUNKS):
+            for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
-                tl.store(vectors + BEST * ld + i, points[k], mask=i < n)
-                tl.store(vectors + BEST_G * ld + i, slopes[k], mask=i < n)
-                low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
-                low, high = smooth_part(xs[k], origins[k], gradients[k], low, high, NORM)
+                xt = tl.load(trial + i, mask=i < n, other=0.0)
+                gt = tl.load(vectors + TRIAL_G * ld + i, mask=i < n, other=0.0)
+                tl.store(vectors + BEST * ld + i, xt, mask=i < n)
+                tl.store(vectors + BEST_G * ld + i, gt, mask=i < n)
+                x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
+                g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
+                low, high = load_part(x, g, x0, lower, upper, i, n, NORM, LOWER_EACH, UPPER_EACH)
                 d = tl.load(vectors + DIRECTION * ld + i, mask=i < n, other=0.0)
-                end = clamp(xs[k] + step.to(T) * d, low, high)
+                end = clamp(x + step.to(T) * d, low, high)
                 tl.store(trial + i, end, mask=i < n)
-                far = tl.maximum(far, tl.where(i < n, tl.abs(end - points[k]), 0.0))
+                far = tl.maximum(far, tl.where(i < n, tl.abs(end - xt), 0.0))
+            tl.debug_barrier()  # the best point may be read
             accept_best = is_last(gs_trial, gs, out, trials, tl.max(far, 0))
 
         # Acceptance: x moves to the new point, the pair enters the ring. If the multiplier has
@@ -257,81 +349,40 @@ def lbfgs_step_kernel(
         weight = tl.where(new_weight, weight_of(loss, mu, rho), weight)
         _, scale, kink = factors(r_sum, gg * weight * weight, c, NORM)
         stored_scale = pair_scale(pair_ss, yy).to(T)
-        best_limit = tl.where(from_best, n, 0)
-        pair_limit = tl.where(keep, n, 0)
-        move_limit = tl.where(moves, n, 0)
-        new_xs = ()
-        new_gradients = ()
-        for k in tl.static_range(CHUNKS):
-            i = k * BLOCK + tl.arange(0, BLOCK)
-            x_best = tl.load(vectors + BEST * ld + i, mask=i < best_limit, other=0.0)
-            g_best = tl.load(vectors + BEST_G * ld + i, mask=i < best_limit, other=0.0)
-            x = tl.where(from_best, x_best, points[k])
-            g = tl.where(from_best, g_best, slopes[k])
-            s, y = stored(x - xs[k], stored_scale, H), stored(g - gradients[k], stored_scale, H)
-            tl.store(history + place * 2 * ld + i, s, mask=i < pair_limit)
-            tl.store(history + (place * 2 + 1) * ld + i, y, mask=i < pair_limit)
-            moved_g = penalised_gradient(
-                x - origins[k], weight.to(T) * losses[k], c.to(T), scale.to(T), kink, NORM
-            )
-            g = tl.where(new_weight, moved_g, g)
-            tl.store(vectors + X * ld + i, x, mask=i < move_limit)
-            tl.store(vectors + G * ld + i, g, mask=i < move_limit)
-            new_xs = new_xs + (tl.where(accept, x, xs[k]),)
-            new_gradients = new_gradients + (tl.where(accept, g, gradients[k]),)
+        if moves:
+            best_end, trial_end = tl.where(at_best, n, 0), tl.where(at_best, 0, n)
+            pair_end = tl.where(keep, n, 0)
+            for k in range(tl.cdiv(n, BLOCK)):
+                i = k * BLOCK + tl.arange(0, BLOCK)
+                x_best = tl.load(vectors + BEST * ld + i, mask=i < best_end, other=0.0)
+                g_best = tl.load(vectors + BEST_G * ld + i, mask=i < best_end, other=0.0)
+                x_trial = tl.load(trial + i, mask=i < trial_end, other=0.0)
+                g_trial = tl.load(vectors + TRIAL_G * ld + i, mask=i < trial_end, other=0.0)
+                x, g = tl.where(at_best, x_best, x_trial), tl.where(at_best, g_best, g_trial)
+                s = x - tl.load(vectors + X * ld + i, mask=i < pair_end, other=0.0)
+                y = g - tl.load(vectors + G * ld + i, mask=i < pair_end, other=0.0)
+                pair = history + place * 2 * ld
+                tl.store(pair + i, stored(s, stored_scale, H), mask=i < pair_end)
+                tl.store(pair + ld + i, stored(y, stored_scale, H), mask=i < pair_end)
+                if new_weight:
+                    gl = tl.load(g_loss + i, mask=i < n, other=0.0)
+                    r = x - load_origin(x0, x, i, n, NORM)
+                    g = penalised_gradient(r, weight.to(T) * gl, c.to(T), scale.to(T), kink, NORM)
+                tl.store(vectors + X * ld + i, x, mask=i < n)
+                tl.store(vectors + G * ld + i, g, mask=i < n)
+        tl.debug_barrier()  # the newest pair, x and g are read as they were written above
 
         # The next trial point.
         running = status == RUNNING
         if running & reject & (failed == 0):
             step *= tl.where(finite, cubic(f_old, f, gs, gs_trial), 0.1)
-            for k in tl.static_range(CHUNKS):
+            for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
-                x, d = xs[k], tl.load(vectors + DIRECTION * ld + i, mask=i < n, other=0.0)
-                low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
-                low, high = smooth_part(x, origins[k], gradients[k], low, high, NORM)
+                x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
+                g = tl.load(vectors + G * ld + i, mask=i < n, other=0.0)
+                d = tl.load(vectors + DIRECTION * ld + i, mask=i < n, other=0.0)
+                low, high = load_part(x, g, x0, lower, upper, i, n, NORM, LOWER_EACH, UPPER_EACH)
                 tl.store(trial + i, on_segment(x, d, step.to(T), low, high), mask=i < n)
-        if running & (accept | failed):
-            margin = active_margin(pg_now).to(T)
-            q = ()
-            bits = tl.zeros([BLOCK], tl.int32)
-            g_free = zero_sum(T, BLOCK)
-            widest = tl.zeros([BLOCK], T)
-            for k in tl.static_range(CHUNKS):
-                i = k * BLOCK + tl.arange(0, BLOCK)
-                x, g = new_xs[k], new_gradients[k]
-                low, high = load_bounds(lower, upper, i, i < n, LOWER_EACH, UPPER_EACH)
-                low, high = smooth_part(x, origins[k], g, low, high, NORM)
-                free = is_free(x, g, low, high, margin)
-                bits |= free.to(tl.int32) << k
-                g = tl.where(free, g, 0.0)
-                g_free += fold(tl.abs(g))
-                widest = tl.maximum(widest, tl.where(i < n, high - low, 0.0))
-                q = q + (g,)
-            tl.debug_barrier()  # the newest pair, x and g are read as they were written above
-            q, used = recursion(
-                q, bits, history, history + ld, 2 * ld, 2 * ld, head, count, n,
-                M, PLACES, HOLD, BLOCK, CHUNKS,
-            )  # fmt: skip
-
-            # Quasi-Newton on the free variables where that descends; a step that the box cuts to
-            # little of its descent runs into a corner.
-            slope, cut = try_direction(
-                q, bits, 1.0, trial, vectors, ld, x0, lower, upper, n, True,
-                NORM, LOWER_EACH, UPPER_EACH, BLOCK, CHUNKS,
-            )  # fmt: skip
-            take = used & descends(slope, cut, LEAST_SHARE)
-            step = tl.full([], 1.0, tl.float64)
-            trials = 0
-            if take == 0:  # steepest descent; pairs whose direction does not descend are dropped
-                count = tl.where(used, 0, count)
-                boxed = is_finite(tl.max(widest, 0))
-                factor = steepest_scale(tl.load(sc + FIRST_STEP), boxed, sum1(g_free)).to(T)
-                slope, cut = try_direction(
-                    q, bits, factor, trial, vectors, ld, x0, lower, upper, n, False,
-                    NORM, LOWER_EACH, UPPER_EACH, BLOCK, CHUNKS,
-                )  # fmt: skip
-                status = tl.where(descends(slope, cut, 0.0), RUNNING, STAGNATION)
-
         tl.store(sc + F, f_now)
         tl.store(sc + STEP, step)
         tl.store(sc + PROJECTED_GRADIENT, pg_now)
@@ -346,6 +397,12 @@ def lbfgs_step_kernel(
         tl.store(ct + TRIALS, trials)
         tl.store(ct + EVALUATIONS, evaluations)
         tl.store(ct + ITERATIONS, iterations)
+        if running & (accept | failed):
+            aim(
+                slots, all_trials, all_vectors, all_pairs, ld, all_scalars, all_counters,
+                all_x0, all_lower, lower_row, all_upper, upper_row, pg_now, head, count, n,
+                NORM, LOWER_EACH, UPPER_EACH, M, PLACES, HOLD, BLOCK, CHUNKS, AT_ONCE,
+            )  # fmt: skip
 
 
 def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
@@ -365,5 +422,6 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> Non
         *(as_bits(t) for t in (o.gradient_tolerance, o.relative_tolerance, o.stagnation_tolerance)),
         o.stagnation_window, o.max_evaluations,
         NORM=NORMS[state.norm].kernel_id, **each, M=m, PLACES=triton.next_power_of_2(m),
-        HOLD=shape.holds(m), BLOCK=shape.block, CHUNKS=shape.chunks, num_warps=shape.warps,
+        HOLD=shape.holds(m), BLOCK=shape.block, CHUNKS=shape.chunks,
+        AT_ONCE=shape.at_once(), num_warps=shape.warps,
     )  # fmt: skip
