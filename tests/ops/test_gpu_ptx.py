@@ -439,9 +439,7 @@ def test_bytes_of_a_round(gpu, n, stored):
     assert moved <= 1.15 * 4 * n * (2 * m + 7 + 2) - saved
 
 
-@pytest.mark.parametrize(
-    ("gpu", "n"), [("triton", 16_400), ("cuda-split", 8200)], indirect=["gpu"]
-)
+@pytest.mark.parametrize(("gpu", "n"), [("triton", 16_400), ("cuda-split", 8200)], indirect=["gpu"])
 def test_bytes_of_long_rows(gpu, n):
     """Cut into tiles, an op reads the pairs twice; bytes that one and that two passes have to move.
 
