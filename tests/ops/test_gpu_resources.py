@@ -36,9 +36,9 @@ def backend(request):
     return request.param
 
 
-def launches(backend, op, n, arch, dtype):
+def launches(backend, op, n, arch, dtype, m=10):
     """Return what each launch of a call takes, of which a multiprocessor must hold one block."""
-    call = prepared(op, _dispatch.kernels(op, backend), n, m=10, dtype=dtype)
+    call = prepared(op, _dispatch.kernels(op, backend), n, m=m, dtype=dtype)
     with importlib.import_module(f"{backend}_on_ptx").assembled(arch) as launched:
         call()
     for each in launched:
@@ -50,6 +50,21 @@ def launches(backend, op, n, arch, dtype):
 @pytest.mark.parametrize(("n", "arch"), SHAPES)
 def test_no_kernel_spills(backend, op, n, arch):
     for each in launches(backend, op, n, arch, torch.float32):
+        assert each.takes.spilled == 0, each
+
+
+@pytest.mark.parametrize("op", ["two_loop", "lbfgs_step"])
+@pytest.mark.parametrize("m", [5, 20])
+def test_no_kernel_spills_with_few_or_many_pairs(backend, op, m):
+    for each in launches(backend, op, 784, 90, torch.float32, m):
+        assert each.takes.spilled == 0, each
+
+
+@pytest.mark.parametrize("backend", ["triton"], indirect=True)
+@pytest.mark.parametrize("op", ["two_loop", "lbfgs_step"])
+def test_no_kernel_of_triton_spills_in_float64(backend, op):
+    """The longest rows of one program."""
+    for each in launches(backend, op, 8192, 90, torch.float64):
         assert each.takes.spilled == 0, each
 
 

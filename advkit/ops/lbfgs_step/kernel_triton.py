@@ -156,6 +156,21 @@ def try_direction(
 
 
 @triton.jit
+def vectors_of(
+    slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row, n
+):
+    """Return where this program's slot has its trial point, vectors, x0 and bounds.
+
+    Asked again in every part of the kernel, so that no register holds it in between.
+    """
+    slot = tl.load(slots + tl.program_id(0))
+    lower, upper = all_lower + slot * lower_row, all_upper + slot * upper_row
+    return (
+        all_trials + slot * n, all_vectors + slot * VECTORS * ld, all_x0 + slot * n, lower, upper
+    )  # fmt: skip
+
+
+@triton.jit
 def aim(
     slots, all_trials, all_vectors, all_pairs, ld, all_scalars, all_counters, all_x0,
     all_lower, lower_row, all_upper, upper_row, projected_gradient, head, count, n,
@@ -166,8 +181,9 @@ def aim(
     """Write a slot's next direction and trial point, or that there is none."""
     T: tl.constexpr = all_trials.dtype.element_ty
     slot = tl.load(slots + tl.program_id(0))
-    trial, vectors = all_trials + slot * n, all_vectors + slot * VECTORS * ld
-    x0, lower, upper = all_x0 + slot * n, all_lower + slot * lower_row, all_upper + slot * upper_row
+    trial, vectors, x0, lower, upper = vectors_of(
+        slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row, n
+    )
     margin = active_margin(projected_gradient).to(T)
     bits, free_length, widest = free_gradient(
         margin, trial, vectors, ld, x0, lower, upper, n, NORM, LOWER_EACH, UPPER_EACH, BLOCK
@@ -182,11 +198,11 @@ def aim(
         2 * ld, 2 * ld, head, count, n, M, PLACES, HOLD, AT_ONCE,
     )  # fmt: skip
 
-    # Asked and computed again, so that no register holds the addresses over the recursion.
-    slot = tl.load(slots + tl.program_id(0))
+    slot = tl.load(slots + tl.program_id(0))  # again, as its vectors
     scalars, counters = all_scalars + slot * SCALARS, all_counters + slot * COUNTERS
-    trial, vectors = all_trials + slot * n, all_vectors + slot * VECTORS * ld
-    x0, lower, upper = all_x0 + slot * n, all_lower + slot * lower_row, all_upper + slot * upper_row
+    trial, vectors, x0, lower, upper = vectors_of(
+        slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row, n
+    )
     store_row(trial, q, n)
     tl.debug_barrier()  # q is read as it was written above
 
@@ -231,10 +247,18 @@ def lbfgs_step_kernel(
     slot, runs = running_slot(slots, row, slot_count, all_counters)
     if runs:
         sc, ct = all_scalars + slot * SCALARS, all_counters + slot * COUNTERS
-        trial, vectors = all_trials + slot * n, all_vectors + slot * VECTORS * ld
-        history = all_pairs + slot * M * 2 * ld
-        x0 = all_x0 + slot * n
-        lower, upper = all_lower + slot * lower_row, all_upper + slot * upper_row
+        trial, vectors, x0, lower, upper = vectors_of(
+            slots,
+            all_trials,
+            all_vectors,
+            ld,
+            all_x0,
+            all_lower,
+            lower_row,
+            all_upper,
+            upper_row,
+            n,
+        )
         g_loss += row * g_row
         loss = tl.load(loss_at + row).to(tl.float64)
         c, mu, rho = tl.load(sc + C), tl.load(sc + MU), tl.load(sc + RHO)
@@ -310,6 +334,18 @@ def lbfgs_step_kernel(
             trials += 1
             step = further(step, expand_first)
             far = tl.zeros([BLOCK], T)
+            trial, vectors, x0, lower, upper = vectors_of(
+                slots,
+                all_trials,
+                all_vectors,
+                ld,
+                all_x0,
+                all_lower,
+                lower_row,
+                all_upper,
+                upper_row,
+                n,
+            )
             for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
                 xt = tl.load(trial + i, mask=i < n, other=0.0)
@@ -352,6 +388,19 @@ def lbfgs_step_kernel(
         if moves:
             best_end, trial_end = tl.where(at_best, n, 0), tl.where(at_best, 0, n)
             pair_end = tl.where(keep, n, 0)
+            trial, vectors, x0, lower, upper = vectors_of(
+                slots,
+                all_trials,
+                all_vectors,
+                ld,
+                all_x0,
+                all_lower,
+                lower_row,
+                all_upper,
+                upper_row,
+                n,
+            )
+            pair = all_pairs + (slot * M + place) * 2 * ld
             for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
                 x_best = tl.load(vectors + BEST * ld + i, mask=i < best_end, other=0.0)
@@ -361,7 +410,6 @@ def lbfgs_step_kernel(
                 x, g = tl.where(at_best, x_best, x_trial), tl.where(at_best, g_best, g_trial)
                 s = x - tl.load(vectors + X * ld + i, mask=i < pair_end, other=0.0)
                 y = g - tl.load(vectors + G * ld + i, mask=i < pair_end, other=0.0)
-                pair = history + place * 2 * ld
                 tl.store(pair + i, stored(s, stored_scale, H), mask=i < pair_end)
                 tl.store(pair + ld + i, stored(y, stored_scale, H), mask=i < pair_end)
                 if new_weight:
@@ -376,6 +424,18 @@ def lbfgs_step_kernel(
         running = status == RUNNING
         if running & reject & (failed == 0):
             step *= tl.where(finite, cubic(f_old, f, gs, gs_trial), 0.1)
+            trial, vectors, x0, lower, upper = vectors_of(
+                slots,
+                all_trials,
+                all_vectors,
+                ld,
+                all_x0,
+                all_lower,
+                lower_row,
+                all_upper,
+                upper_row,
+                n,
+            )
             for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
                 x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
