@@ -1,6 +1,6 @@
 """The network as the solver sees it: loss_f and its gradient by the input.
 
-The only place that calls the model.
+The only place that calls the model, but for perceptrons (`attack/perceptron.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advkit.attack.perceptron import Perceptron
 from advkit.ops.class_loss import class_loss_out
 
 __all__ = ["Evaluation", "Objective"]
@@ -83,6 +84,7 @@ class Objective:
     ) -> None:
         self._model, self._shape, self._classes = model, shape, classes
         self._loss, self._targeted, self.kappa = loss, targeted, kappa
+        self._perceptron: Perceptron | None = None
 
     @property
     def in_logits(self) -> bool:
@@ -100,9 +102,11 @@ class Objective:
         modes = [module.training for module in modules]
         if isinstance(self._model, nn.Module):
             self._model.eval()
+        self._perceptron = Perceptron.recognised(self._model, self._shape)
         try:
             yield
         finally:
+            self._perceptron = None
             for module, mode in zip(modules, modes, strict=True):
                 module.training = mode
 
@@ -179,6 +183,8 @@ class Objective:
         return loss.detach().to(logits.dtype).contiguous(), dlogits
 
     def _evaluate(self, x: Tensor, labels: Tensor, head: Head) -> Evaluation:
+        if self._perceptron is not None and self._perceptron.takes(x):
+            return self._evaluate_perceptron(self._perceptron, x, labels, head)
         with torch.inference_mode(False), torch.enable_grad():
             images = x.view(-1, *self._shape).requires_grad_()
             # A copy within the graph: a network may begin with an operation in place.
@@ -194,6 +200,18 @@ class Objective:
         gradient = gradient.reshape(len(x), -1).contiguous()
         margin = self._margin(logits, labels)
         return Evaluation(loss, gradient, *self._fooled(logits, margin), margin, logits)
+
+    def _evaluate_perceptron(
+        self, perceptron: Perceptron, x: Tensor, labels: Tensor, head: Head
+    ) -> Evaluation:
+        with torch.inference_mode(False), torch.no_grad():
+            logits, values = perceptron.forward(x)
+            self._check(logits, x)
+            with torch.enable_grad():  # for a loss of the user's
+                loss, dlogits = head(logits, labels)
+            gradient = perceptron.backward(dlogits, values)
+            margin = self._margin(logits, labels)
+            return Evaluation(loss, gradient, *self._fooled(logits, margin), margin, logits)
 
     def fooled(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return `fooled`, `surely` and `margin` of an evaluation at x (b, n): one forward pass."""
