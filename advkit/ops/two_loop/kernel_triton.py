@@ -33,16 +33,17 @@ def down(q, s_row, y_row, held, bits, n, HOLD: tl.constexpr, AT_ONCE: tl.constex
     sy, ss, yy = sq, sq, sq
     for first in tl.static_range(0, len(q), AT_ONCE):
         if first * BLOCK < n:
-            for k in tl.static_range(first, min(first + AT_ONCE, len(q))):
-                if HOLD:
-                    s, y = held
-                else:
-                    s = load_free(s_row, bits, k, n, T, BLOCK)
-                    y = load_free(y_row, bits, k, n, T, BLOCK)
-                sq += fold(s * q[k])
-                sy += fold(s * y)
-                ss += fold(s * s)
-                yy += fold(y * y)
+            for k in tl.static_range(first, first + AT_ONCE):
+                if k < len(q):
+                    if HOLD:
+                        s, y = held
+                    else:
+                        s = load_free(s_row, bits, k, n, T, BLOCK)
+                        y = load_free(y_row, bits, k, n, T, BLOCK)
+                    sq += fold(s * q[k])
+                    sy += fold(s * y)
+                    ss += fold(s * s)
+                    yy += fold(y * y)
     sq, sy, ss, yy = sum4(sq, sy, ss, yy)
     used = curved(sy, ss, yy)
     alpha = sq / tl.where(used, sy, 1.0)
@@ -61,9 +62,10 @@ def up(q, s_row, y_row, held, bits, alpha, sy, n, HOLD: tl.constexpr, AT_ONCE: t
     yq = zero_sum(T, BLOCK)
     for first in tl.static_range(0, len(q), AT_ONCE):
         if first * BLOCK < end:
-            for k in tl.static_range(first, min(first + AT_ONCE, len(q))):
-                y = held[1] if HOLD else load_free(y_row, bits, k, end, T, BLOCK)
-                yq += fold(y * q[k])
+            for k in tl.static_range(first, first + AT_ONCE):
+                if k < len(q):
+                    y = held[1] if HOLD else load_free(y_row, bits, k, end, T, BLOCK)
+                    yq += fold(y * q[k])
     factor = alpha - sum1(yq) / tl.where(used, sy, 1.0)
     return add(q, s_row, held[0], bits, factor, used, end, HOLD, AT_ONCE)
 
@@ -75,8 +77,9 @@ def add(q, row, held, bits, factor, used, n, HOLD: tl.constexpr, AT_ONCE: tl.con
     new_q = ()
     for first in tl.static_range(0, len(q), AT_ONCE):
         some = ()
-        for k in tl.static_range(first, min(first + AT_ONCE, len(q))):
-            some = some + (q[k],)
+        for k in tl.static_range(first, first + AT_ONCE):
+            if k < len(q):
+                some = some + (q[k],)
         if used & (first * BLOCK < n):
             some = added(some, first, row, held, bits, factor, n, HOLD)
         new_q = new_q + some
