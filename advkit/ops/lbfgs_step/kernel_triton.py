@@ -156,13 +156,15 @@ def try_direction(
 
 
 @triton.jit
-def vectors_of(
-    slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row, n
-):
+def vectors_of(every):
     """Return where this program's slot has its trial point, vectors, x0 and bounds.
 
-    Asked again in every part of the kernel, so that no register holds it in between.
+    `every` says where all slots have them, and by what they are apart. Asked again in every part of
+    the kernel, so that no register holds it in between.
     """
+    slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row, n = (
+        every
+    )
     slot = tl.load(slots + tl.program_id(0))
     lower, upper = all_lower + slot * lower_row, all_upper + slot * upper_row
     return (
@@ -172,18 +174,15 @@ def vectors_of(
 
 @triton.jit
 def aim(
-    slots, all_trials, all_vectors, all_pairs, ld, all_scalars, all_counters, all_x0,
-    all_lower, lower_row, all_upper, upper_row, projected_gradient, head, count, n,
+    every, slots, all_pairs, ld, all_scalars, all_counters, projected_gradient, head, count, n,
     NORM: tl.constexpr, LOWER_EACH: tl.constexpr, UPPER_EACH: tl.constexpr, M: tl.constexpr,
     PLACES: tl.constexpr, HOLD: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr,
     AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """Write a slot's next direction and trial point, or that there is none."""
-    T: tl.constexpr = all_trials.dtype.element_ty
     slot = tl.load(slots + tl.program_id(0))
-    trial, vectors, x0, lower, upper = vectors_of(
-        slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row, n
-    )
+    trial, vectors, x0, lower, upper = vectors_of(every)
+    T: tl.constexpr = trial.dtype.element_ty
     margin = active_margin(projected_gradient).to(T)
     bits, free_length, widest = free_gradient(
         margin, trial, vectors, ld, x0, lower, upper, n, NORM, LOWER_EACH, UPPER_EACH, BLOCK
@@ -200,9 +199,7 @@ def aim(
 
     slot = tl.load(slots + tl.program_id(0))  # again, as its vectors
     scalars, counters = all_scalars + slot * SCALARS, all_counters + slot * COUNTERS
-    trial, vectors, x0, lower, upper = vectors_of(
-        slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row, n
-    )
+    trial, vectors, x0, lower, upper = vectors_of(every)
     store_row(trial, q, n)
     tl.debug_barrier()  # q is read as it was written above
 
@@ -247,18 +244,11 @@ def lbfgs_step_kernel(
     slot, runs = running_slot(slots, row, slot_count, all_counters)
     if runs:
         sc, ct = all_scalars + slot * SCALARS, all_counters + slot * COUNTERS
-        trial, vectors, x0, lower, upper = vectors_of(
-            slots,
-            all_trials,
-            all_vectors,
-            ld,
-            all_x0,
-            all_lower,
-            lower_row,
-            all_upper,
-            upper_row,
+        every = (
+            slots, all_trials, all_vectors, ld, all_x0, all_lower, lower_row, all_upper, upper_row,
             n,
-        )
+        )  # fmt: skip
+        trial, vectors, x0, lower, upper = vectors_of(every)
         g_loss += row * g_row
         loss = tl.load(loss_at + row).to(tl.float64)
         c, mu, rho = tl.load(sc + C), tl.load(sc + MU), tl.load(sc + RHO)
@@ -334,18 +324,7 @@ def lbfgs_step_kernel(
             trials += 1
             step = further(step, expand_first)
             far = tl.zeros([BLOCK], T)
-            trial, vectors, x0, lower, upper = vectors_of(
-                slots,
-                all_trials,
-                all_vectors,
-                ld,
-                all_x0,
-                all_lower,
-                lower_row,
-                all_upper,
-                upper_row,
-                n,
-            )
+            trial, vectors, x0, lower, upper = vectors_of(every)
             for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
                 xt = tl.load(trial + i, mask=i < n, other=0.0)
@@ -388,18 +367,7 @@ def lbfgs_step_kernel(
         if moves:
             best_end, trial_end = tl.where(at_best, n, 0), tl.where(at_best, 0, n)
             pair_end = tl.where(keep, n, 0)
-            trial, vectors, x0, lower, upper = vectors_of(
-                slots,
-                all_trials,
-                all_vectors,
-                ld,
-                all_x0,
-                all_lower,
-                lower_row,
-                all_upper,
-                upper_row,
-                n,
-            )
+            trial, vectors, x0, lower, upper = vectors_of(every)
             pair = all_pairs + (slot * M + place) * 2 * ld
             for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
@@ -424,18 +392,7 @@ def lbfgs_step_kernel(
         running = status == RUNNING
         if running & reject & (failed == 0):
             step *= tl.where(finite, cubic(f_old, f, gs, gs_trial), 0.1)
-            trial, vectors, x0, lower, upper = vectors_of(
-                slots,
-                all_trials,
-                all_vectors,
-                ld,
-                all_x0,
-                all_lower,
-                lower_row,
-                all_upper,
-                upper_row,
-                n,
-            )
+            trial, vectors, x0, lower, upper = vectors_of(every)
             for k in range(tl.cdiv(n, BLOCK)):
                 i = k * BLOCK + tl.arange(0, BLOCK)
                 x = tl.load(vectors + X * ld + i, mask=i < n, other=0.0)
@@ -459,8 +416,7 @@ def lbfgs_step_kernel(
         tl.store(ct + ITERATIONS, iterations)
         if running & (accept | failed):
             aim(
-                slots, all_trials, all_vectors, all_pairs, ld, all_scalars, all_counters,
-                all_x0, all_lower, lower_row, all_upper, upper_row, pg_now, head, count, n,
+                every, slots, all_pairs, ld, all_scalars, all_counters, pg_now, head, count, n,
                 NORM, LOWER_EACH, UPPER_EACH, M, PLACES, HOLD, BLOCK, CHUNKS, AT_ONCE,
             )  # fmt: skip
 
