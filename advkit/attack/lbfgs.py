@@ -90,7 +90,8 @@ def lbfgs(
     model : callable
         Images (b, *shape) -> logits (b, K), differentiable by its input. A module is held in
         evaluation mode meanwhile and left as it was found; parameters and their .grad are not
-        touched.
+        touched. A plain perceptron, an `nn.Sequential` of Flatten, Linear, Sigmoid, Tanh and ReLU,
+        is evaluated without autograd, with the same digits.
     x : Tensor (B, *shape)
         Images inside the box, float32 or float64.
     labels : Tensor (B,) of int64
