@@ -13,7 +13,7 @@ it knows nothing of latencies, barriers or clocks that fall under load. None of 
 GPU. The roofline is the bytes of one pass, every input read once and every output written once,
 over the memory's bandwidth.
 
-Triton takes half a minute and more for each kernel that it has not kept from an earlier run.
+Triton takes a quarter of a minute for each kernel that it has not kept from an earlier run.
 results.csv has the figures of every architecture.
 """
 

@@ -31,7 +31,7 @@ __all__ = ["BACKENDS", "available_backends", "choose", "kernels", "native", "use
 BACKENDS = ("cpu", "triton", "cuda", "reference")
 DTYPES = (torch.float32, torch.float64)
 CANDIDATES = {"cpu": ("cpu",), "cuda": ("triton", "cuda")}  # by device, which AMD's is, too: cuda
-OLDEST_TRITON = (3, 4)  # 3.3 crashes where branches return tuples of blocks
+OLDEST_TRITON = (3, 4)  # 3.3 crashes where several branches return tuples of blocks
 
 _forced: ContextVar[str | None] = ContextVar("advkit_backend", default=None)
 
@@ -79,7 +79,8 @@ def _why_no_triton() -> str:
     except ImportError as error:
         return f"Triton cannot be imported ({error}); install it with `pip install triton`"
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_TRITON:
-        return f"Triton {version} is too old; install 3.4 or newer"
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        return f"Triton {version} is too old; install {oldest} or newer"
     if _interpreted() or torch.cuda.is_available():
         return ""
     return "there is no GPU that torch can use (TRITON_INTERPRET=1 runs its kernels on the CPU)"

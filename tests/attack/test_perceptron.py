@@ -106,8 +106,20 @@ def replaced_forward(model):
     model[1].forward = lambda x: torch.zeros(len(x), 17) + x.sum()
 
 
-def with_autocast_dtype(model):
+def with_two_dtypes(model):
     model[1].to(torch.float64)
+
+
+class OwnTensor(torch.Tensor):
+    pass
+
+
+def with_own_tensor(model):
+    model[1].weight = nn.Parameter(model[1].weight.detach().as_subclass(OwnTensor))
+
+
+def sparse(model):
+    model[1].weight = nn.Parameter(model[1].weight.detach().to_sparse())
 
 
 def in_training(model):
@@ -127,7 +139,9 @@ CHANGES = {
     "compiled": lambda model: model.compile(),
     "a layer compiled": lambda model: model[1].compile(),
     "training": in_training,
-    "two dtypes": with_autocast_dtype,
+    "two dtypes": with_two_dtypes,
+    "a tensor of the user's": with_own_tensor,
+    "sparse": sparse,
     "a subclass": lambda model: model.append(OwnLinear(7, 7).eval()),
     "another layer": lambda model: model.append(nn.Softplus().eval()),
     "nested": lambda model: model.append(nn.Sequential().eval()),

@@ -137,6 +137,18 @@ def test_a_backend_for_gpus_says_why_it_cannot_serve(backend, monkeypatch):
         ask.cache_clear()
 
 
+@pytest.mark.parametrize(("version", "old"), [("3.3.1", True), ("3.4.0", False), ("4.0", False)])
+def test_a_triton_that_is_too_old_is_not_used(version, old, monkeypatch):
+    triton = pytest.importorskip("triton")
+    monkeypatch.setattr(triton, "__version__", version)
+    _dispatch._why_no_triton.cache_clear()
+    try:
+        why = _dispatch._why_no_triton()
+    finally:
+        _dispatch._why_no_triton.cache_clear()
+    assert why == (f"Triton {version} is too old; install 3.4 or newer" if old else "")
+
+
 class OnGPU:
     """As much of a tensor on a GPU as the choice looks at."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["is_set", "load_free", "load_row", "store_row"]
+from advkit.ops._triton.pairs import load_free
+
+__all__ = ["is_set", "load_chunk", "load_row", "store_row"]
 
 
 @triton.jit
@@ -15,11 +17,10 @@ def is_set(bits, k):
 
 
 @triton.jit
-def load_free(row, bits, k, end, T: tl.constexpr, BLOCK: tl.constexpr):
-    """Load chunk k of a vector as T, 0 from value `end` on and where the set has none."""
+def load_chunk(row, bits, k, end, T: tl.constexpr, BLOCK: tl.constexpr):
+    """Load chunk k of a vector of a pair, as `load_free`; `bits` is the free set."""
     i = tl.arange(0, BLOCK)
-    v = tl.load(row + k * BLOCK + i, mask=i < end - k * BLOCK, other=0.0).to(T)
-    return tl.where(is_set(bits, k), v, 0.0)
+    return load_free(row + k * BLOCK, is_set(bits, k), i, end - k * BLOCK, T)
 
 
 @triton.jit

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from advkit.ops.two_loop import reference
 
-__all__ = ["curved", "load_pair", "pair_scale", "place_of", "ring", "stored"]
+__all__ = ["curved", "load_free", "load_pair", "pair_scale", "place_of", "ring", "stored"]
 
 CURVATURE_THRESHOLD = tl.constexpr(reference.CURVATURE_THRESHOLD)
 STORED_LENGTH = tl.constexpr(reference.STORED_LENGTH)
@@ -21,11 +21,17 @@ def curved(sy, ss, yy):
 
 
 @triton.jit
+def load_free(row, free, i, end, T: tl.constexpr):
+    """Load values i of a vector of a pair as T, 0 from `end` on and where not free."""
+    v = tl.load(row + i, mask=i < end, other=0.0).to(T)
+    return tl.where(free, v, 0.0)
+
+
+@triton.jit
 def load_pair(S, Y, S_pair, Y_pair, place, free, i, end, T: tl.constexpr):
-    """Load values i of the s and y of a place, 0 from `end` on and where not free."""
-    s = tl.load(S + place * S_pair + i, mask=i < end, other=0.0).to(T)
-    y = tl.load(Y + place * Y_pair + i, mask=i < end, other=0.0).to(T)
-    return tl.where(free, s, 0.0), tl.where(free, y, 0.0)
+    """Load values i of the s and y of a place, as `load_free`."""
+    s = load_free(S + place * S_pair, free, i, end, T)
+    return s, load_free(Y + place * Y_pair, free, i, end, T)
 
 
 @triton.jit

@@ -1,8 +1,9 @@
 """Sums over a row: in float64, of float32 four values of a thread in their own precision before.
 
 Four so that the sum of a run is about as exact as its products, and float64 additions, which are
-slow on most GPUs, are a quarter as many. The values are neighbours, which one thread holds. Several
-sums share one exchange between threads.
+slow on most GPUs, are a quarter as many. The values are neighbours, which one thread holds; of
+float64 it has two, so that both types leave a sum for 16 bytes. Several sums share one exchange
+between threads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def as_float(bits):
 
 @triton.jit
 def fold(v):
-    """Turn a block into float64, of float32 after adding up runs of four."""
+    """Turn a block into float64, after adding up what a thread has of it in 16 bytes."""
     if v.dtype == tl.float64:
         return tl.sum(tl.reshape(v, (v.shape[0] // 2, 2)), 1)
     else:

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from advkit.ops._check import row_stride
-from advkit.ops._triton.chunks import is_set, load_free
+from advkit.ops._triton.chunks import is_set, load_chunk
 from advkit.ops._triton.launch import is_long, launch, shape_for
 from advkit.ops._triton.pairs import curved, place_of, ring
 from advkit.ops._triton.sums import fold, sum1, sum4, zero_sum
@@ -38,8 +38,8 @@ def down(q, s_row, y_row, held, bits, n, HOLD: tl.constexpr, AT_ONCE: tl.constex
                     if HOLD:
                         s, y = held
                     else:
-                        s = load_free(s_row, bits, k, n, T, BLOCK)
-                        y = load_free(y_row, bits, k, n, T, BLOCK)
+                        s = load_chunk(s_row, bits, k, n, T, BLOCK)
+                        y = load_chunk(y_row, bits, k, n, T, BLOCK)
                     sq += fold(s * q[k])
                     sy += fold(s * y)
                     ss += fold(s * s)
@@ -64,7 +64,7 @@ def up(q, s_row, y_row, held, bits, alpha, sy, n, HOLD: tl.constexpr, AT_ONCE: t
         if first * BLOCK < end:
             for k in tl.static_range(first, first + AT_ONCE):
                 if k < len(q):
-                    y = held[1] if HOLD else load_free(y_row, bits, k, end, T, BLOCK)
+                    y = held[1] if HOLD else load_chunk(y_row, bits, k, end, T, BLOCK)
                     yq += fold(y * q[k])
     factor = alpha - sum1(yq) / tl.where(used, sy, 1.0)
     return add(q, s_row, held[0], bits, factor, used, end, HOLD, AT_ONCE)
@@ -93,7 +93,7 @@ def added(some, first, row, held, bits, factor, n, HOLD: tl.constexpr):
     BLOCK: tl.constexpr = some[0].shape[0]
     new = ()
     for k in tl.static_range(len(some)):
-        v = held if HOLD else load_free(row, bits, first + k, n, T, BLOCK)
+        v = held if HOLD else load_chunk(row, bits, first + k, n, T, BLOCK)
         new = new + (some[k] + factor.to(T) * v,)
     return new
 
@@ -127,8 +127,8 @@ def recursion(
         for age in tl.static_range(M):
             place = place_of(head, age, M)
             end = tl.where(age < count, n, 0)
-            s = load_free(S + place * S_pair, bits, 0, end, T, BLOCK)
-            y = load_free(Y + place * Y_pair, bits, 0, end, T, BLOCK)
+            s = load_chunk(S + place * S_pair, bits, 0, end, T, BLOCK)
+            y = load_chunk(Y + place * Y_pair, bits, 0, end, T, BLOCK)
             held = held + ((s, y),)
         factors = ()
         for age in tl.static_range(M):
