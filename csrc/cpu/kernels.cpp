@@ -46,19 +46,19 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   const bool share = n > tile_values && rows < 4 * threads;
   const size_t workers = share || threads < 1 ? 1 : static_cast<size_t>(threads);
   const size_t tiles = static_cast<size_t>(tiles_of(n)), registers = static_cast<size_t>((n + width<T> - 1) / width<T>);
-  const size_t bytes = Arena::round_up(tiles * sizeof(Totals<5, 2>)) + Arena::round_up(registers * sizeof(Vec<T>)) +
-                       Arena::round_up(registers * sizeof(Mask<T>)) +
+  const size_t bytes = Arena::round_up(tiles * sizeof(Crew::Partial)) + Arena::round_up(registers * sizeof(Vec<T>)) +
+                       Arena::round_up(registers * sizeof(PackedMask<T>)) +
                        2 * Arena::round_up(static_cast<size_t>(m) * sizeof(double));
   Arena arena(workers * bytes);
   struct Worker {
-    Crew<> crew;
+    Crew crew;
     Scratch<T> scratch;
   };
   const auto make = [&](int team) {
     Worker w{};
-    w.crew = {team, arena.take<Totals<5, 2>>(tiles)};
+    w.crew = {team, arena.take<Crew::Partial>(tiles)};
     w.scratch = {arena.take<T>(registers * width<T>),
-                 arena.take<Mask<T>>(registers),
+                 arena.take<PackedMask<T>>(registers),
                  arena.take<double>(static_cast<size_t>(m)),
                  arena.take<double>(static_cast<size_t>(m))};
     return w;
@@ -93,7 +93,7 @@ template <class T>
 void penalty(const PenaltyParams<T>& p, int threads) {
   with_norm(p.norm, [&](auto norm) {
     for_images<T>(
-        p.rows, p.n, 0, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>&) { penalty_row<norm.value>(p, i, crew); });
+        p.rows, p.n, 0, threads, [&](int64_t i, const Crew& crew, const Scratch<T>&) { penalty_row<norm.value>(p, i, crew); });
   });
 }
 
@@ -104,7 +104,7 @@ void class_loss(const ClassLossParams<T>& p, int threads) {
 
 template <class T, class H = T>
 void two_loop(const TwoLoopParams<T, H>& p, int threads) {
-  for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) {
+  for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew& crew, const Scratch<T>& scratch) {
     two_loop_row(p, i, crew, scratch);
   });
 }
@@ -112,7 +112,7 @@ void two_loop(const TwoLoopParams<T, H>& p, int threads) {
 template <class T, class H = T>
 void lbfgs_step(const StepParams<T, H>& p, int threads) {
   with_norm(p.norm, [&](auto norm) {
-    for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew<>& crew, const Scratch<T>& scratch) {
+    for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew& crew, const Scratch<T>& scratch) {
       Step<norm.value, T, H>(p, i, crew, scratch).advance();
     });
   });

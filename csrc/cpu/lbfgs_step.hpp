@@ -17,7 +17,7 @@ namespace {
 template <Norm norm, class T, class H>
 class Step {
  public:
-  Step(const StepParams<T, H>& p, int64_t row, const Crew<>& crew, const Scratch<T>& scratch)
+  Step(const StepParams<T, H>& p, int64_t row, const Crew& crew, const Scratch<T>& scratch)
       : p_(p),
         crew_(crew),
         w_(scratch),
@@ -63,23 +63,23 @@ class Step {
     const T *x = vector(column::x), *g = vector(column::g);
     T* trial_g = vector(column::trial_g);
     const bool start = p_.counters[slot_ * column::counters + column::phase] == static_cast<int>(Phase::start);
-    const auto t = sweep<T, 5, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 3, 2, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> xt = load(trial_ + i, lanes), x0 = load(x0_ + i, lanes);
       const Vec<T> gt = penalty_gradient<norm, T>(factors, xt, x0, weight * load(g_loss_ + i, lanes));
       store(trial_g + i, gt, lanes);
       acc.max[0] = larger<T>(acc.max[0], projected<T>(smooth_part<norm, T>(box_.at(i, lanes), xt, x0, gt), xt, gt));
       if (start) {
-        acc.sum[4] += gt * gt;
+        acc.squares[1] += gt * gt;
         return;
       }
       const Vec<T> gx = load(g + i, lanes), s = xt - load(x + i, lanes), y = gt - gx;
       acc.sum[0] += gt * s;
       acc.sum[1] += gx * s;
       acc.sum[2] += y * s;
-      acc.sum[3] += s * s;
-      acc.sum[4] += y * y;
+      acc.squares[0] += s * s;
+      acc.squares[1] += y * y;
     });
-    return {0, t.sum[0], t.sum[1], t.sum[2], t.sum[3], t.sum[4], t.max[0]};
+    return {0, t.sum[0], t.sum[1], t.sum[2], t.squares[0], t.squares[1], t.max[0]};
   }
 
   void shrink() {
@@ -98,7 +98,7 @@ class Step {
     const T k = control_.step;
     const T *x = vector(column::x), *g = vector(column::g), *d = vector(column::direction), *trial_g = vector(column::trial_g);
     T *best = vector(column::best), *best_g = vector(column::best_g);
-    const auto moved = sweep<T, 0, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
+    const auto moved = sweep<T, 0, 0, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> here = load(trial_ + i, lanes), xi = load(x + i, lanes);
       store(best + i, here, lanes);
       store(best_g + i, load(trial_g + i, lanes), lanes);
@@ -121,7 +121,7 @@ class Step {
   void split(int64_t i, Lanes lanes, Vec<T> x, Vec<T> g, T margin, Acc& acc) const {
     const Bounds<T> b = smooth_part<norm, T>(box_.at(i, lanes), x, load(x0_ + i, lanes), g);
     const Mask<T> m = is_free<T>(b, x, g, margin);
-    w_.free[register_of<T>(i)] = m;
+    w_.free[register_of<T>(i)] = PackedMask<T>(m);
     const Vec<T> q = keep<T>(m, g);
     store(w_.q + i, q, lanes);
     acc.sum[0] += absolute<T>(q);
@@ -132,7 +132,7 @@ class Step {
   Split split_variables() const {
     const T *x = vector(column::x), *g = vector(column::g);
     const T margin = control_.margin;
-    const auto t = sweep<T, 1, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 1, 0, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       this->split(i, lanes, load(x + i, lanes), load(g + i, lanes), margin, acc);
     });
     return {t.sum[0], t.max[0] == 0, std::isfinite(t.max[1])};
@@ -149,7 +149,7 @@ class Step {
     T *x = vector(column::x), *g = vector(column::g);
     H *s_new = pair(control_.place, 0), *y_new = pair(control_.place, 1);
     const T pair_scale = control_.pair_scale;
-    const auto t = sweep<T, 1, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 1, 0, 2>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> x1 = load(point + i, lanes);
       Vec<T> g1 = load(point_g + i, lanes);
       if (keep_pair) {
@@ -169,7 +169,7 @@ class Step {
     // A step that the box cuts to little of its descent runs into a corner.
     return try_direction(least_share, [=, *this](int64_t i, auto lanes, Vec<T> g) {
       const Vec<T> Hg = load(w_.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
-      return choose<T>(w_.free[register_of<T>(i)], -Hg, -g);
+      return w_.free[register_of<T>(i)].choose(-Hg, -g);
     });
   }
 
@@ -195,7 +195,7 @@ class Step {
   }
 
   const StepParams<T, H>& p_;
-  const Crew<>& crew_;
+  const Crew& crew_;
   const Scratch<T> w_;
   const int64_t n_, row_, slot_;
   const RowBox<T> box_;

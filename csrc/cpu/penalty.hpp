@@ -23,7 +23,7 @@ struct PenaltyFactors {
 
 // The loss gradient is weight * g_loss.
 template <Norm norm, class T>
-PenaltyFactors<T> penalty_factors(const Crew<>& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c,
+PenaltyFactors<T> penalty_factors(const Crew& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c,
                                   T weight = 1) {
   PenaltyFactors<T> out{0.0, static_cast<T>(c), T(0), false};
   if constexpr (norm == Norm::none) return out;
@@ -68,7 +68,7 @@ inline Vec<T> projected(Bounds<T> box, Vec<T> x, Vec<T> g) {
 }
 
 template <Norm norm, class T>
-void penalty_row(const PenaltyParams<T>& p, int64_t row, const Crew<>& crew) {
+void penalty_row(const PenaltyParams<T>& p, int64_t row, const Crew& crew) {
   const T* x = p.x + row * p.x_row;
   const T* x0 = p.x0 + row * p.x0_row;
   const T* g_loss = p.g_loss + row * p.g_loss_row;
@@ -78,7 +78,7 @@ void penalty_row(const PenaltyParams<T>& p, int64_t row, const Crew<>& crew) {
   const double c = static_cast<double>(p.c[row]);
   const auto factors = penalty_factors<norm>(crew, p.n, x, x0, g_loss, c);
   p.value[row] = static_cast<T>(c * factors.value);
-  const auto most = sweep<T, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
+  const auto most = sweep<T, 0, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
     const Vec<T> xi = load(x + i, lanes), x0i = load(x0 + i, lanes);
     const Vec<T> g = penalty_gradient<norm, T>(factors, xi, x0i, load(g_loss + i, lanes));
     store(gradient + i, g, lanes);
@@ -88,7 +88,7 @@ void penalty_row(const PenaltyParams<T>& p, int64_t row, const Crew<>& crew) {
   sweep<T, 0>(crew, p.n, [=](int64_t i, auto lanes, auto&) {
     const Vec<T> xi = load(x + i, lanes), g = load(gradient + i, lanes);
     const Mask<T> m = is_free<T>(smooth_part<norm, T>(box.at(i, lanes), xi, load(x0 + i, lanes), g), xi, g, margin);
-    for (int lane = 0; lane < lanes.lanes; ++lane) free[i + lane] = m[lane] != 0;
+    store_mask<T>(free + i, m, lanes);
   });
 }
 

@@ -4,6 +4,8 @@
 // within a tile, tiles in order. So one image gives the same bits alone, in a batch, and on any number of threads.
 #pragma once
 
+#include <algorithm>
+
 #include "parallel.hpp"
 #include "vec.hpp"
 
@@ -19,38 +21,48 @@ constexpr int64_t tile_values = 16384;  // the unit that threads share; smaller 
 
 inline int64_t tiles_of(int64_t n) { return (n + tile_values - 1) / tile_values; }
 
-// Sums in the first places, maxima (of values that are not negative) after them.
-template <int Sums, int Maxima = 0>
+// Sums; sums of squares, in which nothing cancels, so that lanes of T add them up over a whole tile; maxima of values that
+// are not negative.
+template <int Sums, int Squares = 0, int Maxima = 0>
 struct Totals {
   double sum[Sums > 0 ? Sums : 1] = {};
+  double squares[Squares > 0 ? Squares : 1] = {};
   double max[Maxima > 0 ? Maxima : 1] = {};
+
+  // Those that both have.
+  template <int S, int Q, int M>
+  void add(const Totals<S, Q, M>& tile) {
+    for (int k = 0; k < std::min(S, Sums); ++k) sum[k] += tile.sum[k];
+    for (int k = 0; k < std::min(Q, Squares); ++k) squares[k] += tile.squares[k];
+    for (int k = 0; k < std::min(M, Maxima); ++k) max[k] = std::max(max[k], tile.max[k]);
+  }
 };
 
-template <class T, int Sums, int Maxima = 0>
+template <class T, int Sums, int Squares, int Maxima>
 struct Lanewise {
   Vec<T> sum[Sums > 0 ? Sums : 1] = {};
+  Vec<T> squares[Squares > 0 ? Squares : 1] = {};
   Vec<T> max[Maxima > 0 ? Maxima : 1] = {};
 };
 
 // How one image is worked on: by this thread, or by a team that shares its tiles.
-template <int Most = 5>
 struct Crew {
+  using Partial = Totals<3, 2, 2>;  // the most that a sweep asks for
   int threads;
-  Totals<Most, 2>* partial;  // one per tile
+  Partial* partial;  // one per tile
 };
 
-// body(i, lanes, acc): work on the values from i on, as many as lanes says. Not inlined: one copy of each body is enough.
-// The body is copied in, and holds copies of what it works on: no store into an image can then change them, so that they
-// stay in registers.
-template <class T, int Sums, int Maxima, class Body>
-[[gnu::noinline]] void sweep_tile(int64_t begin, int64_t end, double* sum, double* max, const Body body) {
+// body(i, lanes, acc): work on the values from i on, as many as lanes says. The body is copied in, and holds copies of what
+// it works on: no store into an image can then change them, so that they stay in registers.
+template <class T, int Sums, int Squares, int Maxima, class Body>
+inline Totals<Sums, Squares, Maxima> sweep_tile(int64_t begin, int64_t end, const Body body) {
   // Two sets of lanes: an addition need not wait for the one before it.
   constexpr int64_t run_values = 2 * run_registers<T> * width<T>;
   Wide wide[Sums > 0 ? Sums : 1] = {};
-  Vec<T> most[Maxima > 0 ? Maxima : 1] = {};
+  Lanewise<T, Sums, Squares, Maxima> a, b;
   for (int64_t start = begin; start < end; start += run_values) {
     const int64_t stop = start + run_values < end ? start + run_values : end;
-    Lanewise<T, Sums, Maxima> a, b;
+    for (int k = 0; k < Sums; ++k) a.sum[k] = b.sum[k] = Vec<T>{};
     int64_t i = start;
     for (; i + 2 * width<T> <= stop; i += 2 * width<T>) {
       body(i, Whole<T>{}, a);
@@ -62,33 +74,31 @@ template <class T, int Sums, int Maxima, class Body>
     }
     if (i < stop) body(i, Part{static_cast<int>(stop - i)}, b);
     for (int k = 0; k < Sums; ++k) wide[k].add(a.sum[k], b.sum[k]);
-    for (int k = 0; k < Maxima; ++k) most[k] = larger<T>(most[k], larger<T>(a.max[k], b.max[k]));
   }
-  for (int k = 0; k < Sums; ++k) sum[k] += wide[k].total();
-  for (int k = 0; k < Maxima; ++k) {
-    const double value = max_lanes<T>(most[k]);
-    max[k] = value > max[k] ? value : max[k];
+  Totals<Sums, Squares, Maxima> total;
+  for (int k = 0; k < Sums; ++k) total.sum[k] = wide[k].total();
+  for (int k = 0; k < Squares; ++k) {
+    Wide both;
+    both.add(a.squares[k], b.squares[k]);
+    total.squares[k] = both.total();
   }
+  for (int k = 0; k < Maxima; ++k) total.max[k] = max_lanes<T>(larger<T>(a.max[k], b.max[k]));
+  return total;
 }
 
-template <class T, int Sums, int Maxima = 0, class Body>
-inline Totals<Sums, Maxima> sweep(const Crew<>& crew, int64_t n, const Body& body) {
-  Totals<Sums, Maxima> total;
-  if (n <= tile_values) {
-    sweep_tile<T, Sums, Maxima>(0, n, total.sum, total.max, body);
-    return total;
-  }
+template <class T, int Sums, int Squares = 0, int Maxima = 0, class Body>
+inline Totals<Sums, Squares, Maxima> sweep(const Crew& crew, int64_t n, const Body& body) {
+  static_assert(Sums <= 3 && Squares <= 2 && Maxima <= 2, "Crew::Partial holds them");
+  if (n <= tile_values) return sweep_tile<T, Sums, Squares, Maxima>(0, n, body);
   const int64_t tiles = tiles_of(n);
   parallel_for(tiles, crew.threads, [&](int64_t t, int) {
-    crew.partial[t] = {};
     const int64_t begin = t * tile_values;
     const int64_t end = begin + tile_values < n ? begin + tile_values : n;
-    sweep_tile<T, Sums, Maxima>(begin, end, crew.partial[t].sum, crew.partial[t].max, body);
+    crew.partial[t] = {};
+    crew.partial[t].add(sweep_tile<T, Sums, Squares, Maxima>(begin, end, body));
   });
-  for (int64_t t = 0; t < tiles; ++t) {
-    for (int k = 0; k < Sums; ++k) total.sum[k] += crew.partial[t].sum[k];
-    for (int k = 0; k < Maxima; ++k) total.max[k] = crew.partial[t].max[k] > total.max[k] ? crew.partial[t].max[k] : total.max[k];
-  }
+  Totals<Sums, Squares, Maxima> total;
+  for (int64_t t = 0; t < tiles; ++t) total.add(crew.partial[t]);
   return total;
 }
 

@@ -23,10 +23,10 @@ struct Pairs {
 template <class T>
 struct Scratch {
   T* q;          // (n)
-  Mask<T>* free; // ceil(n / width) registers
+  PackedMask<T>* free;  // ceil(n / width) registers
   double *alpha, *sy;  // (m)
 
-  Vec<T> masked(int64_t i, Vec<T> v) const { return keep<T>(free[register_of<T>(i)], v); }
+  Vec<T> masked(int64_t i, Vec<T> v) const { return free[register_of<T>(i)].keep(v); }
 };
 
 // The last axpy is left to the caller, who has a pass over q of its own: H g = q + coefficient s on F.
@@ -39,7 +39,7 @@ struct Unfinished {
 
 // On entry q = g on F and 0 elsewhere. The axpy of one pair and the dot products of the next share a pass.
 template <class T, bool AllFree, class H>
-Unfinished<T, H> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<H>& pairs, const Scratch<T>& w) {
+Unfinished<T, H> two_loop_core(const Crew& crew, int64_t n, const Pairs<H>& pairs, const Scratch<T>& w) {
   const auto on_free = [=](int64_t i, Vec<T> v) {
     if constexpr (AllFree) return v;
     return w.masked(i, v);
@@ -54,14 +54,14 @@ Unfinished<T, H> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<H>& pa
       const Vec<T> s = on_free(i, load(S + i, lanes)), y = on_free(i, load(Y + i, lanes));
       acc.sum[0] += s * q;
       acc.sum[1] += s * y;
-      acc.sum[2] += s * s;
-      acc.sum[3] += y * y;
+      acc.squares[0] += s * s;
+      acc.squares[1] += y * y;
     };
-    Totals<4> t;
+    Totals<2, 2> t;
     if (pending == nullptr) {
-      t = sweep<T, 4>(crew, n, [=](int64_t i, auto lanes, auto& acc) { dots(i, load(w.q + i, lanes), lanes, acc); });
+      t = sweep<T, 2, 2>(crew, n, [=](int64_t i, auto lanes, auto& acc) { dots(i, load(w.q + i, lanes), lanes, acc); });
     } else {
-      t = sweep<T, 4>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
+      t = sweep<T, 2, 2>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
         const Vec<T> q = load(w.q + i, lanes) - a * on_free(i, load(pending + i, lanes));
         store(w.q + i, q, lanes);
         dots(i, q, lanes, acc);
@@ -69,10 +69,10 @@ Unfinished<T, H> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<H>& pa
       pending = nullptr;
     }
     w.sy[j] = 0;
-    if (!curved(t.sum[1], t.sum[2], t.sum[3])) continue;
+    if (!curved(t.sum[1], t.squares[0], t.squares[1])) continue;
     w.sy[j] = t.sum[1];
     w.alpha[j] = t.sum[0] / t.sum[1];
-    if (gamma == 0) gamma = t.sum[1] / t.sum[3];
+    if (gamma == 0) gamma = t.sum[1] / t.squares[1];
     a = static_cast<T>(w.alpha[j]);
     pending = Y;
   }
@@ -109,24 +109,21 @@ Unfinished<T, H> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<H>& pa
 }
 
 template <class T, class H>
-Unfinished<T, H> two_loop_core(const Crew<>& crew, int64_t n, const Pairs<H>& pairs, const Scratch<T>& w, bool all_free) {
+Unfinished<T, H> two_loop_core(const Crew& crew, int64_t n, const Pairs<H>& pairs, const Scratch<T>& w, bool all_free) {
   return all_free ? two_loop_core<T, true>(crew, n, pairs, w) : two_loop_core<T, false>(crew, n, pairs, w);
 }
 
 // The op of its own: direction = -H g on F, -g elsewhere; -g everywhere if no pair can be used.
 template <class T, class H>
-void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew<>& crew, const Scratch<T>& w) {
+void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew& crew, const Scratch<T>& w) {
   const T* g = p.g + row * p.g_row;
   const bool* free = p.free + row * p.free_row;
   T* direction = p.direction + row * p.n;
-  const auto bound = sweep<T, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
-    Mask<T> m = {};
-    for (int lane = 0; lane < lanes.lanes; ++lane) m[lane] = free[i + lane] ? -1 : 0;
-    w.free[register_of<T>(i)] = m;
+  const auto bound = sweep<T, 0, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
+    const Mask<T> m = load_mask<T>(free + i, lanes);
+    w.free[register_of<T>(i)] = PackedMask<T>(m);
     store(w.q + i, keep<T>(m, load(g + i, lanes)), lanes);
-    Vec<T> ones = {};
-    for (int lane = 0; lane < lanes.lanes; ++lane) ones[lane] = T(1);
-    acc.max[0] = larger<T>(acc.max[0], keep<T>(~m, ones));
+    acc.max[0] = larger<T>(acc.max[0], keep<T>(~m, first(lanes, fill<T>(T(1)))));
   });
   const Pairs<H> pairs{p.S + row * p.S_row, p.Y + row * p.Y_row, p.S_pair, p.Y_pair, p.m, p.head[row], p.count[row]};
   const auto last = two_loop_core(crew, p.n, pairs, w, bound.max[0] == 0);
@@ -134,7 +131,7 @@ void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew<>& crew,
     Vec<T> d = load(g + i, lanes);
     if (last.any) {
       const Vec<T> Hg = load(w.q + i, lanes) + last.coefficient * load(last.s + i, lanes);
-      d = choose<T>(w.free[register_of<T>(i)], Hg, d);
+      d = w.free[register_of<T>(i)].choose(Hg, d);
     }
     store(direction + i, -d, lanes);
   });

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
 #define ADVKIT_VECTOR_BYTES 64
 #elif defined(__AVX__)
 #define ADVKIT_VECTOR_BYTES 32
@@ -76,6 +77,10 @@ inline Vec<T> fill(T value) {
   return value - Vec<T>{};  // a broadcast, which GCC 12 does not make of a loop over the lanes; minus, since -0 + 0 is 0
 }
 // The lanes of a register that take part, 0 in the others.
+template <class T>
+inline Vec<T> first(Whole<T>, Vec<T> v) {
+  return v;
+}
 template <class V>
 inline V first(Part part, V v) {
   V out = {};
@@ -90,6 +95,59 @@ template <class T>
 inline Vec<T> keep(Mask<T> m, Vec<T> a) {
   return reinterpret_cast<Vec<T>>(reinterpret_cast<Mask<T>>(a) & m);
 }
+
+// A mask as memory keeps it: a bit for each lane where the processor has registers for such masks, so that a load can take
+// one along, else the mask itself.
+#if defined(__AVX512F__)
+template <class T>
+struct PackedMask;
+template <>
+struct PackedMask<float> {
+  __mmask16 bits;
+  explicit PackedMask(Mask<float> m) : bits(_mm512_movepi32_mask(reinterpret_cast<__m512i>(m))) {}
+  Vec<float> keep(Vec<float> a) const { return _mm512_maskz_mov_ps(bits, a); }
+  Vec<float> choose(Vec<float> a, Vec<float> b) const { return _mm512_mask_mov_ps(b, bits, a); }
+};
+template <>
+struct PackedMask<double> {
+  __mmask8 bits;
+  explicit PackedMask(Mask<double> m) : bits(_mm512_movepi64_mask(reinterpret_cast<__m512i>(m))) {}
+  Vec<double> keep(Vec<double> a) const { return _mm512_maskz_mov_pd(bits, a); }
+  Vec<double> choose(Vec<double> a, Vec<double> b) const { return _mm512_mask_mov_pd(b, bits, a); }
+};
+#else
+template <class T>
+struct PackedMask {
+  Mask<T> lanes;
+  explicit PackedMask(Mask<T> m) : lanes(m) {}
+  Vec<T> keep(Vec<T> a) const { return advkit::keep<T>(lanes, a); }
+  Vec<T> choose(Vec<T> a, Vec<T> b) const { return advkit::choose<T>(lanes, a, b); }
+};
+#endif
+
+// bool in memory, one byte each.
+template <class T>
+struct Bytes;
+template <>
+struct Bytes<float> {
+  typedef int8_t type __attribute__((vector_size(ADVKIT_VECTOR_BYTES / 4)));
+};
+template <>
+struct Bytes<double> {
+  typedef int8_t type __attribute__((vector_size(ADVKIT_VECTOR_BYTES / 8)));
+};
+template <class T, class Lanes>
+inline Mask<T> load_mask(const bool* p, Lanes lanes) {
+  typename Bytes<T>::type bytes = {};
+  std::memcpy(&bytes, p, static_cast<size_t>(lanes.lanes));
+  return __builtin_convertvector(bytes, Mask<T>) != 0;
+}
+template <class T, class Lanes>
+inline void store_mask(bool* p, Mask<T> m, Lanes lanes) {
+  const auto bytes = __builtin_convertvector(-m, typename Bytes<T>::type);
+  std::memcpy(p, &bytes, static_cast<size_t>(lanes.lanes));
+}
+
 template <class T>
 inline Vec<T> absolute(Vec<T> a) {
   return reinterpret_cast<Vec<T>>(reinterpret_cast<Mask<T>>(a) & ~reinterpret_cast<Mask<T>>(fill<T>(-T(0))));
@@ -105,16 +163,22 @@ inline Vec<T> clamp(Vec<T> v, Vec<T> lo, Vec<T> hi) {
   return choose<T>(v > hi, hi, v);
 }
 
+// The sum of all lanes: the upper half is added to the lower, as long as there is one.
+inline double total_of(Vec<double> v) {
+  double lanes[width<double>];
+  std::memcpy(lanes, &v, sizeof v);
+  for (int half = width<double> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
 // Lanes of double, to which lanes of T are added.
 struct Wide {
   Vec<double> lanes = {};
   void add(Vec<double> a, Vec<double> b) { lanes += a + b; }
   void add(Vec<float> a, Vec<float> b) { lanes += halves(a) + halves(b); }
-  double total() const {
-    double sum = 0;
-    for (int i = 0; i < width<double>; ++i) sum += lanes[i];
-    return sum;
-  }
+  double total() const { return total_of(lanes); }
 
  private:
   // The lower lanes plus the upper ones. Of half a register GCC 12 would convert by way of the stack.
