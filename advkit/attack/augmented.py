@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advkit._rows import put
+from advkit._rows import put, take
 from advkit.attack.legs import NEVER, SLACK, LegSearch
 from advkit.attack.row_sums import row_norm, row_sum
 from advkit.ops.lbfgs_step import State, init, lbfgs_step
@@ -53,7 +53,7 @@ class AugmentedSearch(LegSearch):
         where: Tensor | None = None,
     ) -> None:
         """Start legs of images `index` (k,) at `start` (k, n), where a mask (k,) holds."""
-        state.load(slots, start, x0=self.x0[index], where=where, **self.own_box(index))
+        state.load(slots, start, x0=take(self.x0, index), where=where, **self.own_box(index))
 
     def _dual(self, g: Tensor) -> Tensor:
         return row_norm(g, torch.inf if self.norm == "l1" else 2)
@@ -62,7 +62,7 @@ class AugmentedSearch(LegSearch):
         self,
         slots: Tile,
         rows: Tensor,
-        starting: Tensor,
+        starting: Tensor | None,
         x: Tensor,
         h: Tensor,
         g: Tensor,
@@ -70,7 +70,7 @@ class AugmentedSearch(LegSearch):
     ) -> None:
         index, slot, g = slots.index[rows], slots.active[rows], g.double()
         # h at the original, were it linear.
-        gap = h - row_sum(g * (x - self.x0[index]).double())
+        gap = h - row_sum(g * (x - take(self.x0, index)).double())
         gap = torch.maximum(gap, SLACK * h.abs())
         if self.norm == "l1":
             mu = 1 / size

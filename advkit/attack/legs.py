@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit._rows import put, rows_where
+from advkit._rows import both, put, rows_where, take
 from advkit.attack.noise import Noise
 from advkit.attack.objective import Evaluation
 from advkit.attack.row_sums import row_norm
@@ -178,22 +178,21 @@ class LegSearch(Search):
         h = evaluation.loss.double() + self.slack[index]
         gradient = self.open_part(evaluation.gradient, index)
         size = self._dual(gradient)
-        starting = self.age[index] == 0
-        rows = rows_where(starting)
+        rows, starting = rows_where(self.age[index] == 0)
         if len(rows):
-            slope = gradient[rows], size[rows]
-            self._set_out(slots, rows, starting[rows], x[rows], h[rows], *slope)
+            slope = take(gradient, rows), size[rows]
+            self._set_out(slots, rows, starting, take(x, rows), h[rows], *slope)
         distance, c = self._step(slots, x, h, gradient)
         self.record(index, distance, evaluation.margin, c, live)
         ended = self._note(slots, x, evaluation, h, size, distance, c)
         slots.finished |= self.enough(index)
-        rows = rows_where(ended)
+        rows, where = rows_where(ended)
         if len(rows):
-            self._next_leg(slots, rows, ended[rows])
+            self._next_leg(slots, rows, where)
 
     def load(self, state: State, slots: Tensor, index: Tensor) -> None:
         """Start the first legs of images `index` (k,) where they are."""
-        self.start(state, slots, index, self.x0[index])
+        self.start(state, slots, index, take(self.x0, index))
 
     @abstractmethod
     def start(
@@ -211,7 +210,7 @@ class LegSearch(Search):
         self,
         slots: Tile,
         rows: Tensor,
-        starting: Tensor,
+        starting: Tensor | None,
         x: Tensor,
         h: Tensor,
         g: Tensor,
@@ -219,8 +218,8 @@ class LegSearch(Search):
     ) -> None:
         """Prepare the legs that start, as if h were linear.
 
-        Of some rows (k,), where the mask `starting` (k,) holds: x (k, n), h (k,), its gradient
-        g (k, n) and the dual norm of that, `size` (k,).
+        Of some rows (k,), where the mask `starting` (k,), if there is one, holds: x (k, n), h (k,),
+        its gradient g (k, n) and the dual norm of that, `size` (k,).
         """
 
     @abstractmethod
@@ -272,13 +271,13 @@ class LegSearch(Search):
         index = slots.index
         found = evaluation.surely & (self.age[index] + self.leg[index] > 0) & ~slots.finished
         better = found & (distance < self.distance[index])
-        rows = rows_where(better)
+        rows, where = rows_where(better)
         if len(rows):
             # As the result will have it, to the last digit.
-            which, points = index[rows], x[rows]
-            put(distance, rows, self.length(points - self.x0[which]), better[rows])
-            better &= distance < self.distance[index]
-            self.keep(which, points, distance[rows], c[rows], better[rows])
+            which, points = index[rows], take(x, rows)
+            put(distance, rows, self.length(points - take(self.x0, which)), where)
+            better = both(distance[rows] < self.distance[which], where)
+            self.keep(which, points, distance[rows], c[rows], better)
         self.age[index] += 1
         age, best = self.age[index], self.distance[index]
         nearest = torch.where(found, distance, torch.inf).minimum(self.nearest[index])
@@ -304,10 +303,10 @@ class LegSearch(Search):
         leg = torch.where(leg < begin, leg, begin + (leg - begin) % self._repeated)
         return self._legs[leg, FIELDS.index(field)]
 
-    def _next_leg(self, slots: Tile, rows: Tensor, ended: Tensor) -> None:
-        """Start the next legs of some rows (k,), where their leg has ended (k,)."""
+    def _next_leg(self, slots: Tile, rows: Tensor, ended: Tensor | None) -> None:
+        """Start the next legs of some rows (k,), where a mask (k,), if there is one, holds."""
         index, slot, state = slots.index[rows], slots.active[rows], slots.state
-        self.leg[index] += ended
+        put(self.leg, index, self.leg[index] + 1, ended)
         put(self.age, index, 0, ended)
         put(self.nearest, index, torch.inf, ended)
         put(self.mark, index, torch.inf, ended)
@@ -319,19 +318,19 @@ class LegSearch(Search):
         kind = self._table(index, "start")
         known = self.distance[index].isfinite()
         finite = state.status[slot] != Status.NON_FINITE
-        start = torch.where((~known & finite)[:, None], state.x[slot], self.x0[index])
+        start = torch.where((~known & finite)[:, None], take(state.x, slot), take(self.x0, index))
         if self._starts is not None:
-            given = self._starts[index]
+            given = take(self._starts, index)
             start = torch.where((kind == Start.GIVEN)[:, None], given, start)
         at_best = known & ((kind == Start.BEST) | (kind == Start.NEAR_BEST))
-        start = torch.where(at_best[:, None], self.best[index], start)
-        noisy = (kind >= Start.NEAR_BEST) & finite
-        some = rows_where(noisy)
+        start = torch.where(at_best[:, None], take(self.best, index), start)
+        some, noisy = rows_where((kind >= Start.NEAR_BEST) & finite)
         if len(some):
             which = index[some]
             factor = torch.where(kind == Start.NEAR_BEST, NOISE_AT_BEST, NOISE_AT_ORIGINAL)[some]
-            length = row_norm(self.best[which] - self.x0[which])
+            length = row_norm(take(self.best, which) - take(self.x0, which))
             length = factor * torch.where(known[some], length, 1.0)
             noise = self._noise.directions(self.key[which], self.leg[which])
-            put(start, some, start[some] + length[:, None].to(noise.dtype) * noise, noisy[some])
+            start_from = take(start, some)
+            put(start, some, start_from + length[:, None].to(noise.dtype) * noise, noisy)
         self.start(state, slot, index, start, ended)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit._rows import put, rows_where
+from advkit._rows import both, put, rows_where, take
 from advkit.attack.objective import Evaluation
 from advkit.attack.row_sums import row_norm
 from advkit.attack.search import Search
@@ -63,13 +63,13 @@ class PenaltySearch(Search):
         self._note(slots, x, evaluation, live)
         slots.finished |= self.enough(index)
         ended = slots.stopped() & ~slots.finished
-        rows = rows_where(ended)
+        rows, where = rows_where(ended)
         if len(rows):
-            self._solve_ended(slots, rows, ended[rows])
+            self._solve_ended(slots, rows, where)
 
     def load(self, state: State, slots: Tensor, index: Tensor) -> None:
         """Start searches of images `index` (k,) where they are."""
-        x0 = self.x0[index]
+        x0 = take(self.x0, index)
         state.load(slots, x0, x0=x0, c=self.c[index], **self.own_box(index))
 
     def state(self, tile: int) -> State:
@@ -102,10 +102,10 @@ class PenaltySearch(Search):
         length = size.sqrt() if self.norm == "l2sq" else size
         # An original is not an adversarial point found.
         better = evaluation.surely & (length < self.distance[index]) & ~slots.finished
-        rows = rows_where(better)
+        rows, where = rows_where(better)
         if len(rows):
             which = index[rows]
-            self.keep(which, x[rows], length[rows], self.c[which], better[rows])
+            self.keep(which, take(x, rows), length[rows], self.c[which], where)
         self.record(index, length, evaluation.margin, self.c[index], live)
         f = self.c[index] * size + evaluation.loss
         lower = f < self.lowest[index]
@@ -129,8 +129,8 @@ class PenaltySearch(Search):
         slots.state.scalars[slots.active[rows], Scalar.C] = c
         self.lowest[which] = loss.double()
 
-    def _solve_ended(self, slots: Tile, rows: Tensor, ended: Tensor) -> None:
-        """Move c, of the rows (k,) whose solve has ended (k,), and start the next one."""
+    def _solve_ended(self, slots: Tile, rows: Tensor, ended: Tensor | None) -> None:
+        """Move c, where the solve of some rows (k,) has ended (k,), and start the next one."""
         which = slots.index[rows]
         fools, c = self.lowest_fools[which], self.c[which]
         low = torch.where(fools, torch.maximum(self.c_succeeds[which], c), self.c_succeeds[which])
@@ -146,6 +146,6 @@ class PenaltySearch(Search):
         put(self.c, which, c, ended)
         put(self.lowest, which, torch.inf, ended)
         put(self.lowest_fools, which, False, ended)
-        put(slots.finished, rows, True, ended & done)
+        put(slots.finished, rows, True, both(done, ended))
         slot = slots.active[rows]
-        slots.state.load(slot, slots.state.x[slot], c=c, where=ended & ~done)
+        slots.state.load(slot, take(slots.state.x, slot), c=c, where=both(~done, ended))

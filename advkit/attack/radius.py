@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit._rows import put, rows_where
+from advkit._rows import both, put, rows_where, take
 from advkit.attack.legs import NEVER, SLACK, LegSearch
 from advkit.attack.row_sums import row_norm, row_sum
 from advkit.ops.lbfgs_step import State, init, lbfgs_step
@@ -65,7 +65,7 @@ class RadiusSearch(LegSearch):
 
     def _ball(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the box within the radius of some images (k, n)."""
-        x0, radius = self.x0[index], self.radius[index].to(self.x0.dtype)[:, None]
+        x0, radius = take(self.x0, index), self.radius[index].to(self.x0.dtype)[:, None]
         lower, upper = self.box(index)
         return torch.maximum(x0 - radius, lower), torch.minimum(x0 + radius, upper)
 
@@ -76,14 +76,14 @@ class RadiusSearch(LegSearch):
         self,
         slots: Tile,
         rows: Tensor,
-        starting: Tensor,
+        starting: Tensor | None,
         x: Tensor,
         h: Tensor,
         g: Tensor,
         size: Tensor,
     ) -> None:
         index, slot = slots.index[rows], slots.active[rows]
-        g, r = g.double(), x - self.x0[index]
+        g, r = g.double(), x - take(self.x0, index)
         gap = torch.maximum(h - row_sum(g * r.double()), SLACK * h.abs())
         radius = torch.maximum(gap / size, self.length(r))
         put(self.radius, index, torch.where(radius.isfinite(), radius, 1.0), starting)
@@ -99,22 +99,21 @@ class RadiusSearch(LegSearch):
         accepted = state.counters[slots.active, Counter.ITERATIONS] != before
         # At the least margin of its box a slot stops; its faces may still have to move.
         stopped = slots.stopped() & (state.status[slots.active] != Status.NON_FINITE)
-        for_radius = accepted | stopped
-        rows = rows_where(for_radius)
+        rows, where = rows_where(accepted | stopped)
         if len(rows):
-            self._move_faces(state, slots.active[rows], index[rows], for_radius[rows])
-        return self.length(x - self.x0[index]), torch.full_like(h, torch.nan)
+            self._move_faces(state, slots.active[rows], index[rows], where)
+        return self.length(x - take(self.x0, index)), torch.full_like(h, torch.nan)
 
-    def _set_faces(self, state: State, slot: Tensor, index: Tensor, where: Tensor) -> None:
+    def _set_faces(self, state: State, slot: Tensor, index: Tensor, where: Tensor | None) -> None:
         """Give slots the box within the radius of their images (k,), where a mask (k,) holds."""
         for mine, new in zip((state.lower, state.upper), self._ball(index), strict=True):
             put(mine, slot, new, where)
 
-    def _move_faces(self, state: State, slot: Tensor, index: Tensor, where: Tensor) -> None:
+    def _move_faces(self, state: State, slot: Tensor, index: Tensor, where: Tensor | None) -> None:
         """Take the radius's Newton step, and the points with it, to be evaluated next."""
         n = state.trial.shape[1]
-        x, g = state.x[slot], state.vectors[slot, Vector.G, :n]
-        h, radius, x0 = state.scalars[slot, Scalar.F], self.radius[index], self.x0[index]
+        x, g = take(state.x, slot), state.vectors[slot, Vector.G, :n]
+        h, radius, x0 = state.scalars[slot, Scalar.F], self.radius[index], take(self.x0, index)
         r = x - x0
         at_face = r.abs() >= ((1 - AT_FACE) * radius).to(r.dtype)[:, None]
         slope = row_sum(torch.where(at_face, g.abs(), 0).double())
@@ -123,10 +122,10 @@ class RadiusSearch(LegSearch):
         wanted = torch.minimum(wanted, MOST_GROWTH * radius)
         # A slot that has stopped and would move its faces by nothing worth an evaluation stays so.
         at_end = (state.status[slot] != Status.RUNNING) & ((wanted / radius - 1).abs() < SLACK)
-        where = where & ~at_end
+        where = both(~at_end, where)
         put(self.radius, index, wanted, where)
         self._set_faces(state, slot, index, where)
         new = torch.where(at_face, x0 + torch.sign(r) * wanted.to(r.dtype)[:, None], x)
-        put(state.trial, slot, new.clamp(state.lower[slot], state.upper[slot]), where)
+        put(state.trial, slot, new.clamp(take(state.lower, slot), take(state.upper, slot)), where)
         put(state.counters[:, Counter.PHASE], slot, int(Phase.START), where)
         put(state.counters[:, Counter.STATUS], slot, int(Status.RUNNING), where)

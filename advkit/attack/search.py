@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit._rows import put
+from advkit._rows import put, take
 from advkit.attack.objective import Objective
 from advkit.attack.result import AttackResult, AttackStatus, Trajectory
 from advkit.attack.rounding import ROUNDING_PASSES, Grid, Rounding
@@ -124,13 +124,13 @@ class Search(ABC):
 
     def box(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds of some images (1 or k, 1 or n)."""
-        lower = self.lower if len(self.lower) == 1 else self.lower[index]
-        return lower, self.upper if len(self.upper) == 1 else self.upper[index]
+        lower = self.lower if len(self.lower) == 1 else take(self.lower, index)
+        return lower, self.upper if len(self.upper) == 1 else take(self.upper, index)
 
     def own_box(self, index: Tensor) -> dict[str, Tensor]:
         """Return those bounds of some images that are not shared by all, as `State.load` takes."""
         return {
-            name: bound[index]
+            name: take(bound, index)
             for name, bound in (("lower", self.lower), ("upper", self.upper))
             if len(bound) > 1
         }
@@ -139,7 +139,7 @@ class Search(ABC):
         """Return gradients (b, n) with zeros where the box leaves no choice."""
         if self._open is None:
             return gradient
-        return gradient * (self._open if len(self._open) == 1 else self._open[index])
+        return gradient * (self._open if len(self._open) == 1 else take(self._open, index))
 
     def record(
         self, index: Tensor, distance: Tensor, margin: Tensor, c: Tensor, live: Tensor
@@ -170,7 +170,9 @@ class Search(ABC):
             return spent
         return spent | (self.distance[index] <= self._stop_distance[index])
 
-    def keep(self, index: Tensor, x: Tensor, distance: Tensor, c: Tensor, where: Tensor) -> None:
+    def keep(
+        self, index: Tensor, x: Tensor, distance: Tensor, c: Tensor, where: Tensor | None
+    ) -> None:
         """Note points x (k, n) of some images, where they are nearer."""
         put(self.best, index, x, where)
         put(self.distance, index, distance, where)

@@ -67,7 +67,7 @@ class Tile:
 
     def trial(self) -> Tensor:
         """Return a copy (b, n) of the points to evaluate."""
-        return self.state.trial[self.active]
+        return _rows.take(self.state.trial, self.active)
 
     def stopped(self) -> Tensor:
         """Return which of the active slots have stopped (b,)."""

@@ -11,6 +11,9 @@ template <class T>
 void check_data(const PenaltyParams<T>&) {}
 
 template <class T>
+void check_data(const RowNormParams<T>&) {}
+
+template <class T>
 void check_data(const ClassLossParams<T>& p) {
   for (int64_t i = 0; i < p.rows; ++i) {
     check(0 <= p.labels[i] && p.labels[i] < p.classes, [&] {
@@ -54,6 +57,8 @@ void bind_ops(py::module_& m) {
   bind(m, "penalty_f64", &penalty_params<double>, &Kernels::penalty_f64);
   bind(m, "class_loss_f32", &class_loss_params<float>, &Kernels::class_loss_f32);
   bind(m, "class_loss_f64", &class_loss_params<double>, &Kernels::class_loss_f64);
+  bind(m, "row_norm_f32", &row_norm_params<float>, &Kernels::row_norm_f32);
+  bind(m, "row_norm_f64", &row_norm_params<double>, &Kernels::row_norm_f64);
   bind(m, "two_loop_f32", &two_loop_params<float>, &Kernels::two_loop_f32);
   bind(m, "two_loop_f64", &two_loop_params<double>, &Kernels::two_loop_f64);
   bind(m, "two_loop_f32_f16", &two_loop_params<float, Float16>, &Kernels::two_loop_f32_f16);

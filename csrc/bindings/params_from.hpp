@@ -43,6 +43,11 @@ ClassLossParams<T> class_loss_params(int64_t rows, int64_t classes, Address logi
           at<T>(dlogits)};
 }
 
+template <class T>
+RowNormParams<T> row_norm_params(int64_t rows, int64_t n, Address values, int64_t values_row, int order, Address norm) {
+  return {rows, n, at<const T>(values), values_row, static_cast<Order>(order), at<double>(norm)};
+}
+
 template <class T, class H = T>
 TwoLoopParams<T, H> two_loop_params(int64_t rows, int64_t n, int64_t m, Address g, int64_t g_row, Address S, int64_t S_row,
                                     int64_t S_pair, Address Y, int64_t Y_row, int64_t Y_pair, Address head, Address count,

@@ -8,6 +8,7 @@
 #include "class_loss.hpp"
 #include "lbfgs_step.hpp"
 #include "penalty.hpp"
+#include "row_norm.hpp"
 #include "two_loop.hpp"
 
 namespace advkit {
@@ -102,6 +103,14 @@ void class_loss(const ClassLossParams<T>& p, int threads) {
   parallel_for(p.rows, threads, [&](int64_t i, int) { class_loss_row(p, i); });
 }
 
+template <class T>
+void row_norm(const RowNormParams<T>& p, int threads) {
+  // A few short rows are not worth waking a thread.
+  const int64_t worth = 1 + p.rows * p.n / tile_values;
+  const int most = worth < threads ? static_cast<int>(worth) : threads;
+  for_images<T>(p.rows, p.n, 0, most, [&](int64_t i, const Crew& crew, const Scratch<T>&) { row_norm_row(p, i, crew); });
+}
+
 template <class T, class H = T>
 void two_loop(const TwoLoopParams<T, H>& p, int threads) {
   for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew& crew, const Scratch<T>& scratch) {
@@ -126,6 +135,8 @@ const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,
                                   penalty<double>,
                                   class_loss<float>,
                                   class_loss<double>,
+                                  row_norm<float>,
+                                  row_norm<double>,
                                   two_loop<float>,
                                   two_loop<double>,
                                   two_loop<float, Float16>,

@@ -17,6 +17,8 @@ struct Kernels {
   Kernel<PenaltyParams<double>> penalty_f64;
   Kernel<ClassLossParams<float>> class_loss_f32;
   Kernel<ClassLossParams<double>> class_loss_f64;
+  Kernel<RowNormParams<float>> row_norm_f32;
+  Kernel<RowNormParams<double>> row_norm_f64;
   Kernel<TwoLoopParams<float>> two_loop_f32;
   Kernel<TwoLoopParams<double>> two_loop_f64;
   Kernel<TwoLoopParams<float, Float16>> two_loop_f32_f16;

@@ -23,8 +23,7 @@ struct PenaltyFactors {
 
 // The loss gradient is weight * g_loss.
 template <Norm norm, class T>
-PenaltyFactors<T> penalty_factors(const Crew& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c,
-                                  T weight = 1) {
+PenaltyFactors<T> penalty_factors(const Crew& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c, T weight = 1) {
   PenaltyFactors<T> out{0.0, static_cast<T>(c), T(0), false};
   if constexpr (norm == Norm::none) return out;
   const auto sums = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {

@@ -6,6 +6,7 @@ import torch
 from tolerances import WELL_CONDITIONED, exact
 
 from advkit.attack.row_sums import row_norm, row_sum
+from advkit.ops import use_backend
 
 SIZES = [1, 63, 784, 1024, 1025, 3072, 70_000]
 FUNCTIONS = {
@@ -16,6 +17,13 @@ FUNCTIONS = {
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 every_size = pytest.mark.parametrize("n", SIZES)
+
+
+@pytest.fixture(params=["cpu", "reference"], autouse=True)
+def implementation(request):
+    """The compiled one, and PyTorch's for other devices."""
+    with use_backend(request.param):
+        yield
 
 
 @every_size
@@ -57,3 +65,11 @@ def test_nan_and_no_rows(name):
     values[1, 1500] = torch.nan
     assert FUNCTIONS[name](values).isnan().tolist() == [False, True, False]
     assert FUNCTIONS[name](values[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("order", [1, 2, torch.inf])
+def test_infinite_values_and_columns(order):
+    values = torch.tensor([[1.0, -torch.inf, 2.0], [3.0, -4.0, 0.0]])
+    wanted = {1: 7.0, 2: 5.0, torch.inf: 4.0}[order]
+    assert row_norm(values, order).tolist() == [torch.inf, wanted]
+    assert row_norm(values.t().contiguous().t(), order).tolist() == [torch.inf, wanted]

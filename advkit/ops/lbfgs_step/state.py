@@ -8,7 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from advkit._rows import put
+from advkit._rows import put, take
 from advkit.norms import NORMS
 from advkit.ops._check import (
     as_bound,
@@ -215,8 +215,8 @@ class State:
             if new is not None:
                 put(mine, slots, new, where)
         one = len(self.lower) == 1, len(self.upper) == 1
-        low = self.lower if one[0] else self.lower[slots]
-        high = self.upper if one[1] else self.upper[slots]
+        low = self.lower if one[0] else take(self.lower, slots)
+        high = self.upper if one[1] else take(self.upper, slots)
         put(self.trial, slots, torch.clamp(start, low, high), where)
         scalars = self.scalars.new_zeros(len(slots), len(Scalar))
         scalars[:, Scalar.C] = self.scalars[slots, Scalar.C] if c is None else c

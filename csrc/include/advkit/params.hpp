@@ -7,6 +7,7 @@
 namespace advkit {
 
 enum class Norm : int { none = 0, l2sq = 1, l2 = 2, l1 = 3 };
+enum class Order : int { largest = 0, sum = 1, euclidean = 2 };
 enum class Loss : int { cross_entropy = 0, margin = 1, smooth_margin = 2 };
 
 // A box: one bound per element (element = 1) or one per row (element = 0); one row for all (row = 0) or one per row.
@@ -42,6 +43,15 @@ struct ClassLossParams {
   double kappa, sharpness;
   T* loss;     // (B,)
   T* dlogits;  // (B, K) contiguous
+};
+
+template <class T>
+struct RowNormParams {
+  int64_t rows, n;
+  const T* values;  // (B, n)
+  int64_t values_row;
+  Order order;
+  double* norm;  // (B,)
 };
 
 // Pairs in 16 bits, as they lie in memory.
