@@ -66,6 +66,12 @@ def class_loss_f32(
 
 class_loss_f64 = class_loss_f32
 
+def row_norm_f32(
+    rows: int, n: int, values: int, values_row: int, order: int, norm: int, threads: int, /
+) -> None: ...
+
+row_norm_f64 = row_norm_f32
+
 def two_loop_f32(
     rows: int,
     n: int,
