@@ -234,7 +234,7 @@ class LegSearch(Search):
         """Judge the original images, and learn the scale of their margins and their rivals."""
         rows, which = slots.fresh, slots.index[slots.fresh]
         loss, logits = evaluation.loss[rows], evaluation.logits[rows]
-        gradient = evaluation.gradient[rows]
+        gradient = take(evaluation.gradient, rows)
         slots.finished[rows] = self.judge(which, loss, gradient, evaluation.fooled[rows])
         if len(self._legs) == 0:
             self._plan(logits.shape[1] - 1 if self._rivals else 0)
@@ -248,7 +248,7 @@ class LegSearch(Search):
         self.gap[which] = (evaluation.margin[rows].double() + self.objective.kappa).abs()
         self.gap[which] = self.gap[which].clamp(min=1e-6)
         self.sharpness[which] = self.sharpness[which].abs() / self.gap[which]
-        self.key[which] = self._noise.keys(self.x0[which])
+        self.key[which] = self._noise.keys(take(self.x0, which))
         self.slack[which] = SLACK * loss.double().abs() + rounding
 
     def _plan(self, rivals: int) -> None:

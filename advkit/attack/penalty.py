@@ -116,7 +116,7 @@ class PenaltySearch(Search):
     def _begin(self, slots: Tile, evaluation: Evaluation) -> None:
         """Judge the original images and choose their first c."""
         rows, which = slots.fresh, slots.index[slots.fresh]
-        loss, gradient = evaluation.loss[rows], evaluation.gradient[rows]
+        loss, gradient = evaluation.loss[rows], take(evaluation.gradient, rows)
         slots.finished[rows] = self.judge(which, loss, gradient, evaluation.fooled[rows])
         # Where the linearised loss crosses the boundary, the penalty's gradient shall be half of
         # the loss's.

@@ -184,7 +184,7 @@ class Search(ABC):
         for which in found.split(tile) if len(found) else ():
             if self._grid is not None:
                 self._round(which, self._grid)
-            still = self.objective.fooled(self.best[which], self.labels[which])[0]
+            still = self.objective.fooled(take(self.best, which), self.labels[which])[0]
             self.forwards[which] += 1
             self.status[which[still]] = AttackStatus.FOUND
             lost = which[~still]
@@ -193,9 +193,10 @@ class Search(ABC):
     def _round(self, which: Tensor, grid: Grid) -> None:
         """Round points to the grid, as near to their originals as still fools the network."""
         lower, upper = self.box(which)
-        rounding = Rounding(self.best[which], self.x0[which], lower, upper, grid)
+        x, x0 = take(self.best, which), take(self.x0, which)
+        rounding = Rounding(x, x0, lower, upper, grid)
         labels = self.labels[which]
-        evaluation = self.objective.constraint(self.best[which], labels, torch.full_like(which, -1))
+        evaluation = self.objective.constraint(x, labels, torch.full_like(which, -1))
         self.forwards[which] += 1
         self.backwards[which] += 1
         every = torch.ones_like(which, dtype=torch.bool)
@@ -205,7 +206,7 @@ class Search(ABC):
         for _ in range(ROUNDING_PASSES - 2):  # the evaluation was two
             tried = rounding.points()
             _, surely, margin = self.objective.fooled(tried, labels)
-            distance = self.length(tried - self.x0[which])
+            distance = self.length(tried - x0)
             better = surely & (distance < nearest)
             self.best[which[better]] = tried[better]
             nearest = torch.where(better, distance, nearest)

@@ -6,7 +6,8 @@ import torch
 from tolerances import WELL_CONDITIONED, exact
 
 from advkit.attack.row_sums import row_norm, row_sum
-from advkit.ops import use_backend
+
+pytestmark = pytest.mark.usefixtures("fast_implementation")
 
 SIZES = [1, 63, 784, 1024, 1025, 3072, 70_000]
 FUNCTIONS = {
@@ -17,13 +18,6 @@ FUNCTIONS = {
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 every_size = pytest.mark.parametrize("n", SIZES)
-
-
-@pytest.fixture(params=["cpu", "reference"], autouse=True)
-def implementation(request):
-    """The compiled one, and PyTorch's for other devices."""
-    with use_backend(request.param):
-        yield
 
 
 @every_size
