@@ -66,13 +66,13 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   };
   if (share) {
     const Worker w = make(threads);
-    for (int64_t i = 0; i < rows; ++i) row(i, w.crew, w.scratch);
+    for (int64_t i = 0; i < rows; ++i) row(i, i + 1 < rows ? i + 1 : i, w.crew, w.scratch);
     return;
   }
   std::unique_ptr<Worker[]> all(new Worker[workers]);
   for (size_t k = 0; k < workers; ++k) all[k] = make(1);
-  parallel_for(rows, threads, [&](int64_t i, int worker) {
-    row(i, all[static_cast<size_t>(worker)].crew, all[static_cast<size_t>(worker)].scratch);
+  parallel_for(rows, threads, [&](int64_t i, int64_t then, int worker) {
+    row(i, then, all[static_cast<size_t>(worker)].crew, all[static_cast<size_t>(worker)].scratch);
   });
 }
 
@@ -93,14 +93,15 @@ void with_norm(Norm norm, const Run& run) {
 template <class T>
 void penalty(const PenaltyParams<T>& p, int threads) {
   with_norm(p.norm, [&](auto norm) {
-    for_images<T>(
-        p.rows, p.n, 0, threads, [&](int64_t i, const Crew& crew, const Scratch<T>&) { penalty_row<norm.value>(p, i, crew); });
+    for_images<T>(p.rows, p.n, 0, threads, [&](int64_t i, int64_t, const Crew& crew, const Scratch<T>&) {
+      penalty_row<norm.value>(p, i, crew);
+    });
   });
 }
 
 template <class T>
 void class_loss(const ClassLossParams<T>& p, int threads) {
-  parallel_for(p.rows, threads, [&](int64_t i, int) { class_loss_row(p, i); });
+  parallel_for(p.rows, threads, [&](int64_t i, int64_t, int) { class_loss_row(p, i); });
 }
 
 template <class T>
@@ -108,21 +109,21 @@ void row_norm(const RowNormParams<T>& p, int threads) {
   // A few short rows are not worth waking a thread.
   const int64_t worth = 1 + p.rows * p.n / tile_values;
   const int most = worth < threads ? static_cast<int>(worth) : threads;
-  for_images<T>(p.rows, p.n, 0, most, [&](int64_t i, const Crew& crew, const Scratch<T>&) { row_norm_row(p, i, crew); });
+  for_images<T>(p.rows, p.n, 0, most, [&](int64_t i, int64_t, const Crew& crew, const Scratch<T>&) { row_norm_row(p, i, crew); });
 }
 
 template <class T, class H = T>
 void two_loop(const TwoLoopParams<T, H>& p, int threads) {
-  for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew& crew, const Scratch<T>& scratch) {
-    two_loop_row(p, i, crew, scratch);
+  for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, int64_t then, const Crew& crew, const Scratch<T>& scratch) {
+    two_loop_row(p, i, then, crew, scratch);
   });
 }
 
 template <class T, class H = T>
 void lbfgs_step(const StepParams<T, H>& p, int threads) {
   with_norm(p.norm, [&](auto norm) {
-    for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, const Crew& crew, const Scratch<T>& scratch) {
-      Step<norm.value, T, H>(p, i, crew, scratch).advance();
+    for_images<T>(p.rows, p.n, p.m, threads, [&](int64_t i, int64_t then, const Crew& crew, const Scratch<T>& scratch) {
+      Step<norm.value, T, H>(p, i, then, crew, scratch).advance();
     });
   });
 }

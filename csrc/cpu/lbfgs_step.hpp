@@ -17,13 +17,14 @@ namespace {
 template <Norm norm, class T, class H>
 class Step {
  public:
-  Step(const StepParams<T, H>& p, int64_t row, const Crew& crew, const Scratch<T>& scratch)
+  Step(const StepParams<T, H>& p, int64_t row, int64_t then, const Crew& crew, const Scratch<T>& scratch)
       : p_(p),
         crew_(crew),
         w_(scratch),
         n_(p.n),
         row_(row),
         slot_(p.slot[row]),
+        then_slot_(p.slot[then]),
         box_(p.box, slot_),
         trial_(p.trial + slot_ * p.trial_row),
         x0_(norm == Norm::none ? trial_ : p.x0 + slot_ * p.x0_row),
@@ -42,7 +43,8 @@ class Step {
     if (!control_.aim) return;
     if (control_.quasi) {
       const H* history = p_.history + slot_ * p_.m * 2 * p_.ld;
-      const Pairs<H> pairs{history, history + p_.ld, 2 * p_.ld, 2 * p_.ld, p_.m, control_.head, control_.count};
+      const int64_t ahead = fit_twice<H>(n_, p_.m) ? (then_slot_ - slot_) * p_.m * 2 * p_.ld : 0;
+      const Pairs<H> pairs{history, history + p_.ld, 2 * p_.ld, 2 * p_.ld, p_.m, control_.head, control_.count, ahead, ahead};
       const auto last = two_loop_core(crew_, n_, pairs, w_, variables.all_free);
       if (last.any && quasi_newton(last)) return decision_.aimed(true);
       decision_.fall_back(last.any);
@@ -197,7 +199,7 @@ class Step {
   const StepParams<T, H>& p_;
   const Crew& crew_;
   const Scratch<T> w_;
-  const int64_t n_, row_, slot_;
+  const int64_t n_, row_, slot_, then_slot_;  // then: of the image that this thread takes next
   const RowBox<T> box_;
   T* const trial_;
   const T* const x0_;

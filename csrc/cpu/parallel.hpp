@@ -15,11 +15,12 @@ bool has_openmp();
 // of the runtime has lost its workers.
 void run_team(int threads, void (*body)(void*), void* context);
 
-// work(item, worker) for every item, dealt out one by one; worker < threads names the scratch space to use.
+// work(item, then, worker) for every item, dealt out one by one: then is what this worker does next, item itself if nothing;
+// worker < threads names the scratch space to use.
 template <class Work>
 void parallel_for(int64_t items, int threads, const Work& work) {
   if (threads <= 1 || items <= 1) {
-    for (int64_t i = 0; i < items; ++i) work(i, 0);
+    for (int64_t i = 0; i < items; ++i) work(i, i + 1 < items ? i + 1 : i, 0);
     return;
   }
   struct Context {
@@ -33,7 +34,11 @@ void parallel_for(int64_t items, int threads, const Work& work) {
       [](void* p) {
         auto& c = *static_cast<Context*>(p);
         const int worker = c.workers.fetch_add(1);
-        for (int64_t i = c.next.fetch_add(1); i < c.items; i = c.next.fetch_add(1)) c.work(i, worker);
+        int64_t then;
+        for (int64_t i = c.next.fetch_add(1); i < c.items; i = then) {
+          then = c.next.fetch_add(1);
+          c.work(i, then < c.items ? then : i, worker);
+        }
       },
       &context);
 }

@@ -91,7 +91,7 @@ inline Totals<Sums, Squares, Maxima> sweep(const Crew& crew, int64_t n, const Bo
   static_assert(Sums <= 3 && Squares <= 2 && Maxima <= 2, "Crew::Partial holds them");
   if (n <= tile_values) return sweep_tile<T, Sums, Squares, Maxima>(0, n, body);
   const int64_t tiles = tiles_of(n);
-  parallel_for(tiles, crew.threads, [&](int64_t t, int) {
+  parallel_for(tiles, crew.threads, [&](int64_t t, int64_t, int) {
     const int64_t begin = t * tile_values;
     const int64_t end = begin + tile_values < n ? begin + tile_values : n;
     crew.partial[t] = {};

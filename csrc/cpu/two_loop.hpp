@@ -15,9 +15,16 @@ struct Pairs {
   const H *S, *Y;  // pair j at S + j * S_pair
   int64_t S_pair, Y_pair;
   int64_t m, head, count;
+  int64_t S_ahead, Y_ahead;  // from a value here to that of the image that this thread takes next; 0: none, or too far
 
   int64_t from_newest(int64_t k) const { return (head - 1 - k + m) % m; }
 };
+
+// While one image is worked on, memory can bring the next one's pairs, if the cache of a core holds both.
+template <class H>
+bool fit_twice(int64_t n, int64_t m) {
+  return 2 * m * n * static_cast<int64_t>(sizeof(H)) <= int64_t{1} << 19;
+}
 
 // Scratch space of one thread.
 template <class T>
@@ -44,6 +51,8 @@ Unfinished<T, H> two_loop_core(const Crew& crew, int64_t n, const Pairs<H>& pair
     if constexpr (AllFree) return v;
     return w.masked(i, v);
   };
+  // S on the way to the oldest pair, Y on the way back: so memory is asked at an even rate.
+  const int64_t S_ahead = pairs.S_ahead, Y_ahead = pairs.Y_ahead;
   T a = 0;  // of the axpy that is still to do
   const H* pending = nullptr;
   double gamma = 0;
@@ -51,6 +60,7 @@ Unfinished<T, H> two_loop_core(const Crew& crew, int64_t n, const Pairs<H>& pair
     const int64_t j = pairs.from_newest(k);
     const H *S = pairs.S + j * pairs.S_pair, *Y = pairs.Y + j * pairs.Y_pair;
     const auto dots = [=](int64_t i, Vec<T> q, auto lanes, auto& acc) {
+      fetch(S + S_ahead + i);
       const Vec<T> s = on_free(i, load(S + i, lanes)), y = on_free(i, load(Y + i, lanes));
       acc.sum[0] += s * q;
       acc.sum[1] += s * y;
@@ -85,6 +95,10 @@ Unfinished<T, H> two_loop_core(const Crew& crew, int64_t n, const Pairs<H>& pair
     const int64_t j = pairs.from_newest(k);
     if (w.sy[j] == 0) continue;
     const H* Y = pairs.Y + j * pairs.Y_pair;
+    const auto dot = [=](int64_t i, Vec<T> q, auto lanes, auto& acc) {
+      fetch(Y + Y_ahead + i);
+      acc.sum[0] += on_free(i, load(Y + i, lanes)) * q;
+    };
     Totals<1> t;
     if (s_before == nullptr) {
       t = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
@@ -93,13 +107,13 @@ Unfinished<T, H> two_loop_core(const Crew& crew, int64_t n, const Pairs<H>& pair
         if (pending != nullptr) q -= a * on_free(i, load(pending + i, lanes));
         q *= scale;
         store(w.q + i, q, lanes);
-        acc.sum[0] += on_free(i, load(Y + i, lanes)) * q;
+        dot(i, q, lanes, acc);
       });
     } else {
       t = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
         const Vec<T> q = load(w.q + i, lanes) + coefficient * on_free(i, load(s_before + i, lanes));
         store(w.q + i, q, lanes);
-        acc.sum[0] += on_free(i, load(Y + i, lanes)) * q;
+        dot(i, q, lanes, acc);
       });
     }
     coefficient = static_cast<T>(w.alpha[j] - t.sum[0] / w.sy[j]);
@@ -115,7 +129,7 @@ Unfinished<T, H> two_loop_core(const Crew& crew, int64_t n, const Pairs<H>& pair
 
 // The op of its own: direction = -H g on F, -g elsewhere; -g everywhere if no pair can be used.
 template <class T, class H>
-void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew& crew, const Scratch<T>& w) {
+void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, int64_t then, const Crew& crew, const Scratch<T>& w) {
   const T* g = p.g + row * p.g_row;
   const bool* free = p.free + row * p.free_row;
   T* direction = p.direction + row * p.n;
@@ -125,7 +139,16 @@ void two_loop_row(const TwoLoopParams<T, H>& p, int64_t row, const Crew& crew, c
     store(w.q + i, keep<T>(m, load(g + i, lanes)), lanes);
     acc.max[0] = larger<T>(acc.max[0], keep<T>(~m, first(lanes, fill<T>(T(1)))));
   });
-  const Pairs<H> pairs{p.S + row * p.S_row, p.Y + row * p.Y_row, p.S_pair, p.Y_pair, p.m, p.head[row], p.count[row]};
+  const int64_t ahead = fit_twice<H>(p.n, p.m) ? then - row : 0;
+  const Pairs<H> pairs{p.S + row * p.S_row,
+                       p.Y + row * p.Y_row,
+                       p.S_pair,
+                       p.Y_pair,
+                       p.m,
+                       p.head[row],
+                       p.count[row],
+                       ahead * p.S_row,
+                       ahead * p.Y_row};
   const auto last = two_loop_core(crew, p.n, pairs, w, bound.max[0] == 0);
   sweep<T, 0>(crew, p.n, [=](int64_t i, auto lanes, auto&) {
     Vec<T> d = load(g + i, lanes);

@@ -72,6 +72,12 @@ inline void store(T* p, Vec<T> v, Part part) {
   std::memcpy(p, &v, sizeof(T) * static_cast<size_t>(part.lanes));
 }
 
+// Asks for the line at p, which may be anywhere, to be brought to the second-level cache.
+template <class T>
+inline void fetch(const T* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+
 template <class T>
 inline Vec<T> fill(T value) {
   return value - Vec<T>{};  // a broadcast, which GCC 12 does not make of a loop over the lanes; minus, since -0 + 0 is 0
