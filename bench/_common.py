@@ -64,10 +64,16 @@ def use_tests() -> None:
         sys.path.append(folder)
 
 
-def environment() -> Row:
-    """Describe where a result comes from: date, versions, processor, its load, threads."""
+def environment(packages: Sequence[str] = ()) -> Row:
+    """Describe where a result comes from: date, versions, processor, its load, threads.
+
+    Parameters
+    ----------
+    packages : sequence of str
+        Named with their versions beside those of every script.
+    """
     versions = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *packages):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -94,6 +100,9 @@ def write_results(
     summary: Sequence[Row],
     rows: Sequence[Row],
     notes: Sequence[str] = (),
+    tables: dict[str, Sequence[Row]] | None = None,
+    pictures: Sequence[str] = (),
+    origin: Row | None = None,
 ) -> None:
     """Write ``results.md`` (tables), ``results.csv`` (the rows) and ``results.json`` (the rest).
 
@@ -112,9 +121,15 @@ def write_results(
         ``results.md``.
     notes : sequence of str
         Sentences under the headline table: definitions, and what to keep in mind.
+    tables : dict of sequences of dict, optional
+        Detailed tables with headings, shown in place of `rows`.
+    pictures : sequence of str
+        Files beside ``results.md``, to be shown there.
+    origin : dict, optional
+        Where the results come from; default: `environment`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    origin = environment()
+    origin = environment() if origin is None else origin
     record = {
         "title": title,
         "environment": origin,
@@ -130,10 +145,13 @@ def write_results(
             writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()})
     parts = [f"# {title}", markdown_table(summary)]
     parts += [f"- {note}" for note in notes]
+    parts += [f"![{picture}]({picture})" for picture in pictures]
+    for heading, table in (tables or {}).items():
+        parts += [f"## {heading.capitalize()}", markdown_table(table)]
     for heading, pairs in (("Settings", settings), ("Environment", origin)):
         table = [{"what": key, "value": value} for key, value in pairs.items()]
         parts += [f"## {heading}", markdown_table(table)]
-    if len(rows) <= LONGEST_TABLE:
+    if tables is None and len(rows) <= LONGEST_TABLE:
         parts += ["## Rows", markdown_table(rows)]
     (out / "results.md").write_text(_join(parts) + "\n")
 

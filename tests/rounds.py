@@ -350,7 +350,7 @@ def telling(before, after, most):
     return running[first[torch.randperm(len(first))[:most]]]
 
 
-def full_round(n, m, norm, rows=2, dtype=torch.float32, **options):
+def full_round(n, m, norm, rows=2, dtype=torch.float32, backend="reference", **options):
     """Return state, loss and gradient of a round that stores a pair in a full ring of each slot."""
     x0, goal = torch.rand(2, rows, n, dtype=dtype)
     c = torch.full((rows,), 0.05, dtype=dtype)
@@ -361,7 +361,7 @@ def full_round(n, m, norm, rows=2, dtype=torch.float32, **options):
         loss = (weight * (state.trial - goal) ** 4).sum(1)
         gradient = 4 * weight * (state.trial - goal) ** 3
         before = copy(state)
-        with use_backend("reference"):
+        with use_backend(backend):
             ops.lbfgs_step(state, loss, gradient)
         full = (before.counters[:, Counter.COUNT] == m).all()
         if full and (state.x != before.x).any(1).all():

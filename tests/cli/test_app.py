@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import advkit
-from advkit.cli import app, attack, info, main
+from advkit.cli import app, attack, bench, info, main
 
 
 def test_version(capsys):
@@ -16,7 +16,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"advkit {advkit.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["attack"], ["info"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], ["attack"], ["bench"], ["info"]], ids=" ".join)
 def test_help_has_examples(capsys, command):
     assert main([*command, "--help"]) == 0
     assert "\nexamples:\n  advkit " in capsys.readouterr().out
@@ -26,7 +26,7 @@ def test_help_has_examples(capsys, command):
     "line",
     [
         line.strip()
-        for text in (app._EXAMPLES, attack._EXAMPLES, info._EXAMPLES)
+        for text in (app._EXAMPLES, attack._EXAMPLES, bench._EXAMPLES, info._EXAMPLES)
         for line in text.splitlines()
         if line.startswith("  advkit ") and "--help" not in line
     ],
