@@ -66,6 +66,63 @@ def class_loss_f32(
 
 class_loss_f64 = class_loss_f32
 
+def margin_f32(
+    rows: int,
+    classes: int,
+    logits: int,
+    logits_row: int,
+    labels: int,
+    rivals: int,
+    sharpness: int,
+    targeted: bool,
+    kappa: float,
+    constraint: int,
+    dlogits: int,
+    margin: int,
+    fooled: int,
+    surely: int,
+    threads: int,
+    /,
+) -> None: ...
+
+margin_f64 = margin_f32
+
+def note_f32(
+    rows: int,
+    n: int,
+    images: int,
+    index: int,
+    x: int,
+    x_row: int,
+    x0: int,
+    x0_row: int,
+    order: int,
+    surely: int,
+    finished: int,
+    stopped: int,
+    h: int,
+    size: int,
+    c: int,
+    limit: int,
+    length: int,
+    leg: int,
+    age: int,
+    nearest: int,
+    mark: int,
+    distance: int,
+    c_best: int,
+    best: int,
+    prune: float,
+    progress: float,
+    prune_age: int,
+    progress_age: int,
+    ended: int,
+    threads: int,
+    /,
+) -> None: ...
+
+note_f64 = note_f32
+
 def row_norm_f32(
     rows: int, n: int, values: int, values_row: int, order: int, norm: int, threads: int, /
 ) -> None: ...

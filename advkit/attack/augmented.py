@@ -44,6 +44,11 @@ class AugmentedSearch(LegSearch):
             options=NEVER,
         )
 
+    def load(self, state: State, slots: Tensor, index: Tensor) -> None:
+        """Start the first legs of images `index` (k,), which keep originals and boxes there."""
+        x0 = take(self.x0, index)
+        state.load(slots, x0, x0=x0, **self.own_box(index))
+
     def start(
         self,
         state: State,
@@ -53,7 +58,7 @@ class AugmentedSearch(LegSearch):
         where: Tensor | None = None,
     ) -> None:
         """Start legs of images `index` (k,) at `start` (k, n), where a mask (k,) holds."""
-        state.load(slots, start, x0=take(self.x0, index), where=where, **self.own_box(index))
+        state.load(slots, start, where=where)
 
     def _dual(self, g: Tensor) -> Tensor:
         return row_norm(g, torch.inf if self.norm == "l1" else 2)

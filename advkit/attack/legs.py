@@ -19,8 +19,10 @@ from torch import Tensor
 from advkit._rows import both, put, rows_where, take
 from advkit.attack.noise import Noise
 from advkit.attack.objective import Evaluation
-from advkit.attack.row_sums import row_norm
+from advkit.attack.row_sums import KERNEL_ID, row_norm
 from advkit.attack.search import Search
+from advkit.ops._check import row_stride, suffix
+from advkit.ops._dispatch import choose, native
 from advkit.ops.lbfgs_step import Options, State
 from advkit.ops.lbfgs_step.state import Status
 from advkit.optim.tiles import Tile
@@ -268,6 +270,8 @@ class LegSearch(Search):
         c: Tensor,
     ) -> Tensor:
         """Keep the nearest points; return which legs are at their end."""
+        if choose(x) == "cpu":
+            return self._note_compiled(slots, x, evaluation, h, size, distance, c)
         index = slots.index
         found = evaluation.surely & (self.age[index] + self.leg[index] > 0) & ~slots.finished
         better = found & (distance < self.distance[index])
@@ -291,6 +295,52 @@ class LegSearch(Search):
         self.mark[index] = torch.where(asked, nearest, self.mark[index])
         limit = self._table(index, "evaluations")
         return slots.stopped() | (age >= limit) | ((age >= PRUNE_AGE) & lost) | still
+
+    def _note_compiled(
+        self,
+        slots: Tile,
+        x: Tensor,
+        evaluation: Evaluation,
+        h: Tensor,
+        size: Tensor,
+        distance: Tensor,
+        c: Tensor,
+    ) -> Tensor:
+        """Do what `_note` does, in one call."""
+        index, stopped, ended = slots.index, slots.stopped(), torch.empty_like(slots.finished)
+        limit, c, x0 = self._table(index, "evaluations"), c.contiguous(), self.x0.contiguous()
+        getattr(native(), f"note_{suffix(x)}")(
+            *x.shape,
+            len(x0),
+            index.data_ptr(),
+            x.data_ptr(),
+            row_stride(x),
+            x0.data_ptr(),
+            row_stride(x0),
+            KERNEL_ID[self.order],
+            evaluation.surely.data_ptr(),
+            slots.finished.data_ptr(),
+            stopped.data_ptr(),
+            h.data_ptr(),
+            size.data_ptr(),
+            c.data_ptr(),
+            limit.data_ptr(),
+            distance.data_ptr(),
+            self.leg.data_ptr(),
+            self.age.data_ptr(),
+            self.nearest.data_ptr(),
+            self.mark.data_ptr(),
+            self.distance.data_ptr(),
+            self.c_best.data_ptr(),
+            self.best.data_ptr(),
+            PRUNE,
+            PROGRESS,
+            PRUNE_AGE,
+            PROGRESS_AGE,
+            ended.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return ended
 
     def boldness(self, index: Tensor) -> Tensor:
         """Return how much less than the others the next legs of some images weigh the norm (k,)."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advkit.attack.margins import Judgement, constrain, judge
 from advkit.attack.perceptron import Perceptron
 from advkit.ops.class_loss import class_loss_out
 
@@ -20,8 +21,8 @@ __all__ = ["Evaluation", "Objective"]
 Model = Callable[[Tensor], Tensor]
 # Logits (b, K), labels (b,) -> loss (b,).
 CustomLoss = Callable[[Tensor, Tensor], Tensor]
-# The same -> loss and its gradient by the logits.
-Head = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# The same -> loss, its gradient by the logits, and whether the network is fooled.
+Head = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Judgement]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Objective:
 
         kind = self._loss
 
-        def head(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        def head(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Judgement]:
             loss, dlogits = logits.new_empty(len(logits)), torch.empty_like(logits)
             class_loss_out(
                 logits,
@@ -128,7 +129,7 @@ class Objective:
                 loss=loss,
                 dlogits=dlogits,
             )
-            return loss, dlogits
+            return loss, dlogits, self._judge(logits, labels)
 
         return self._evaluate(x, labels, head)
 
@@ -137,35 +138,19 @@ class Objective:
     ) -> Evaluation:
         """Evaluate what must not be positive for the attack to succeed, as the evaluation's loss.
 
-        The margin by which the network is not fooled yet, plus kappa: z_label - z_rival, with the
-        largest of the other logits where `rivals` (b,) is negative; turned round when targeted. A
-        loss of the user's is taken as it is. Where `sharpness` s (b,) is not 0, the largest is
-        log(sum(exp(s z))) / s instead: no smaller, and without the kinks between classes that rise
-        while others fall. A negative sharpness is in units of the present difference: -10 is
-        10 / |z_label - z_rival|.
+        See `margins.constrain`; a loss of the user's is taken as it is.
         """
         if not isinstance(self._loss, str):
             return self._evaluate(x, labels, self._custom)
 
-        def head(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            own = logits.gather(1, labels[:, None])[:, 0]
-            others = logits.scatter(1, labels[:, None], -torch.inf)
-            rival = torch.where(rivals < 0, others.argmax(1), rivals)
-            sign = -1.0 if self._targeted else 1.0
-            share = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0)
-            other = logits.gather(1, rival[:, None])[:, 0]
-            if sharpness is not None:
-                smooth = sharpness != 0
-                each = torch.where(smooth, _absolute_sharpness(sharpness, own - other), 1.0)
-                scaled = others * each.to(others.dtype)[:, None]
-                other = torch.where(smooth, scaled.logsumexp(1) / each, other).to(own.dtype)
-                share = torch.where(smooth[:, None], scaled.softmax(1), share)
-            dlogits = (-sign * share).scatter_(1, labels[:, None], sign)
-            return sign * (own - other) + self.kappa, dlogits
+        def head(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Judgement]:
+            return constrain(
+                logits, labels, rivals, sharpness, targeted=self._targeted, kappa=self.kappa
+            )
 
         return self._evaluate(x, labels, head)
 
-    def _custom(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _custom(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Judgement]:
         """Evaluate a loss of the user's and its gradient by the logits."""
         assert not isinstance(self._loss, str)
         logits = logits.clone().requires_grad_()
@@ -180,7 +165,8 @@ class Objective:
         (dlogits,) = torch.autograd.grad(loss.sum(), logits, allow_unused=True)
         if dlogits is None:
             raise ValueError("loss must be differentiable by the logits it is given")
-        return loss.detach().to(logits.dtype).contiguous(), dlogits
+        loss = loss.detach().to(logits.dtype).contiguous()
+        return loss, dlogits, self._judge(logits.detach(), labels)
 
     def _evaluate(self, x: Tensor, labels: Tensor, head: Head) -> Evaluation:
         if self._perceptron is not None and self._perceptron.takes(x):
@@ -190,7 +176,7 @@ class Objective:
             # A copy within the graph: a network may begin with an operation in place.
             output = self._model(images.clone())
             logits = self._check(output, x).detach().to(x.dtype).contiguous()
-            loss, dlogits = head(logits, labels)
+            loss, dlogits, judgement = head(logits, labels)
             # By the input alone: the parameters' .grad stay as they are.
             (gradient,) = torch.autograd.grad(
                 output, images, dlogits.to(output.dtype), allow_unused=True
@@ -198,8 +184,7 @@ class Objective:
             if gradient is None:
                 raise ValueError("model must be differentiable: its logits do not depend on x")
         gradient = gradient.reshape(len(x), -1).contiguous()
-        margin = self._margin(logits, labels)
-        return Evaluation(loss, gradient, *self._fooled(logits, margin), margin, logits)
+        return Evaluation(loss, gradient, *judgement, logits)
 
     def _evaluate_perceptron(
         self, perceptron: Perceptron, x: Tensor, labels: Tensor, head: Head
@@ -208,28 +193,18 @@ class Objective:
             logits, values = perceptron.forward(x)
             self._check(logits, x)
             with torch.enable_grad():  # for a loss of the user's
-                loss, dlogits = head(logits, labels)
+                loss, dlogits, judgement = head(logits, labels)
             gradient = perceptron.backward(dlogits, values)
-            margin = self._margin(logits, labels)
-            return Evaluation(loss, gradient, *self._fooled(logits, margin), margin, logits)
+            return Evaluation(loss, gradient, *judgement, logits)
 
-    def fooled(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return `fooled`, `surely` and `margin` of an evaluation at x (b, n): one forward pass."""
+    def fooled(self, x: Tensor, labels: Tensor) -> Judgement:
+        """Judge x (b, n): one forward pass."""
         with torch.no_grad():
             output = self._model(x.clone().view(-1, *self._shape))
-        logits = self._check(output, x).to(x.dtype)
-        margin = self._margin(logits, labels)
-        return *self._fooled(logits, margin), margin
+        return self._judge(self._check(output, x).to(x.dtype).contiguous(), labels)
 
-    def _margin(self, logits: Tensor, labels: Tensor) -> Tensor:
-        own = logits.gather(1, labels[:, None])[:, 0]
-        rival = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-        return (own - rival if self._targeted else rival - own) - self.kappa
-
-    def _fooled(self, logits: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
-        size = logits.abs().nan_to_num(posinf=0).amax(1)  # -inf rules a class out
-        rounding = 64 * torch.finfo(logits.dtype).eps * size
-        return margin >= 0 if self.kappa > 0 else margin > 0, margin > rounding
+    def _judge(self, logits: Tensor, labels: Tensor) -> Judgement:
+        return judge(logits, labels, targeted=self._targeted, kappa=self.kappa)
 
     def _check(self, output: object, x: Tensor) -> Tensor:
         rows = len(x)
@@ -259,9 +234,3 @@ class Objective:
                 "can see"
             )
         return output
-
-
-def _absolute_sharpness(sharpness: Tensor, difference: Tensor) -> Tensor:
-    """Return sharpnesses (b,) per logit; those below 0 are in units of 1 / |difference| (b,)."""
-    relative = -sharpness / difference.double().abs().clamp(min=1e-6)
-    return torch.where(sharpness < 0, relative, sharpness)

@@ -20,6 +20,8 @@ from advkit.optim.tiles import Tile
 
 __all__ = ["Search"]
 
+NORMED = 1024  # images whose final distances are computed at once
+
 
 class Search(ABC):
     """B images and the nearest points found that fool the network.
@@ -83,7 +85,7 @@ class Search(ABC):
         self._rounds: list[tuple[Tensor, ...]] | None = [] if trajectory else None
         fixed = lower == upper
         self._open = (~fixed).to(x.dtype) if bool(fixed.any()) else None
-        self.best = x.clone()
+        self.best = x.clone(memory_format=torch.contiguous_format)
         self.distance = self.full(torch.inf)
         self.c_best = self.full(torch.nan)
         self.forwards, self.backwards = self.full(0, torch.int64), self.full(0, torch.int64)
@@ -120,7 +122,12 @@ class Search(ABC):
 
     def length(self, r: Tensor) -> Tensor:
         """Return the norms (b,) in float64 of perturbations (b, n)."""
-        return row_norm(r, {"l1": 1, "linf": torch.inf}.get(self.norm, 2))
+        return row_norm(r, self.order)
+
+    @property
+    def order(self) -> float:
+        """Of the norm that distances are measured in: 1, 2 or infinity."""
+        return {"l1": 1, "linf": torch.inf}.get(self.norm, 2)
 
     def box(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds of some images (1 or k, 1 or n)."""
@@ -218,13 +225,16 @@ class Search(ABC):
     def result(self, shape: torch.Size, settings: dict[str, Any]) -> AttackResult:
         """Gather the images (B, *shape) and what is known of them."""
         found = self.status == AttackStatus.FOUND
-        r = self.best - self.x0
+        # A few at a time: as many as there are would be as much memory again.
+        some = zip(self.best.split(NORMED), self.x0.split(NORMED), strict=True)
+        norms = [(self.length(r), row_norm(r)) for r in (best - x0 for best, x0 in some)]
+        distance, length = (torch.cat(column) for column in zip(*norms, strict=True))
         kind = self.x0.dtype
         return AttackResult(
             adversarial=self.best.view(-1, *shape).clone(),  # not a view: it is the user's
             success=found | (self.status == AttackStatus.ALREADY_ADVERSARIAL),
-            distance=self.length(r).to(kind),
-            rms=(row_norm(r) / math.sqrt(r.shape[1])).to(kind),
+            distance=distance.to(kind),
+            rms=(length / math.sqrt(self.x0.shape[1])).to(kind),
             c=torch.where(found, self.c_best, torch.nan).to(kind),
             forwards=self.forwards,
             backwards=self.backwards,

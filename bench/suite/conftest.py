@@ -61,7 +61,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("case", "turn", "candidate"), items)
 
 
-_left_out: dict[str, str] = {}
+_left_out: list[dict[str, str]] = []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,8 +70,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.skipped:
         what = item.callspec.params  # type: ignore[attr-defined]
-        name = f"{item.path.stem}, {what['candidate']}, {what['case']}"
-        _left_out[name] = call.excinfo.value.msg  # type: ignore[union-attr]
+        about = {"group": item.path.stem, "why": call.excinfo.value.msg}  # type: ignore[union-attr]
+        about |= {name: str(what[name]) for name in ("case", "candidate")}
+        _left_out.extend([] if about in _left_out else [about])
     return report
 
 

@@ -48,7 +48,7 @@ def write(record: Path) -> None:
         "times advkit: how many times as long the other takes, geometric mean over the cases of a "
         "group (an op and a size), and its least and most.",
         "us, low and high: median and quartiles over all turns.",
-        *(f"Left out: {name}: {why}." for name, why in about["left out"].items()),
+        *_left_out(about["left out"]),
     ]
     write_results(
         record.parent,
@@ -61,6 +61,20 @@ def write(record: Path) -> None:
         pictures=pictures,
         origin=about["environment"],
     )
+
+
+def _left_out(every: Iterable[Row]) -> list[str]:
+    """Say what was left out, a sentence for each group and reason."""
+    reasons: dict[tuple[str, str], list[Row]] = {}
+    for each in every:
+        reasons.setdefault((each["group"], each["why"]), []).append(each)
+    told = []
+    for (group, why), some in reasons.items():
+        who, what = (
+            ", ".join(dict.fromkeys(each[name] for each in some)) for name in ("candidate", "case")
+        )
+        told.append(f"Left out of {group}: {who}, in {what}: {why}.")
+    return told
 
 
 def _rows(benchmarks: Iterable[Row]) -> list[Row]:

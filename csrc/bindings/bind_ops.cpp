@@ -23,6 +23,23 @@ void check_data(const ClassLossParams<T>& p) {
   }
 }
 
+template <class T>
+void check_data(const MarginParams<T>& p) {
+  for (int64_t i = 0; i < p.rows; ++i) {
+    const int64_t rival = p.constraint == nullptr ? -1 : p.rivals[i];
+    check(0 <= p.labels[i] && p.labels[i] < p.classes && rival < p.classes,
+          [&] { return "labels and rivals must lie in 0 ... K - 1 = " + std::to_string(p.classes - 1); });
+  }
+}
+
+template <class T>
+void check_data(const NoteParams<T>& p) {
+  check(p.progress_age > 0, [] { return "progress_age must be at least 1"; });
+  for (int64_t i = 0; i < p.rows; ++i) {
+    check(0 <= p.index[i] && p.index[i] < p.images, [&] { return "index must lie in 0 ... " + std::to_string(p.images - 1); });
+  }
+}
+
 template <class T, class H>
 void check_data(const TwoLoopParams<T, H>& p) {
   for (int64_t i = 0; i < p.rows; ++i) {
@@ -57,6 +74,10 @@ void bind_ops(py::module_& m) {
   bind(m, "penalty_f64", &penalty_params<double>, &Kernels::penalty_f64);
   bind(m, "class_loss_f32", &class_loss_params<float>, &Kernels::class_loss_f32);
   bind(m, "class_loss_f64", &class_loss_params<double>, &Kernels::class_loss_f64);
+  bind(m, "margin_f32", &margin_params<float>, &Kernels::margin_f32);
+  bind(m, "margin_f64", &margin_params<double>, &Kernels::margin_f64);
+  bind(m, "note_f32", &note_params<float>, &Kernels::note_f32);
+  bind(m, "note_f64", &note_params<double>, &Kernels::note_f64);
   bind(m, "row_norm_f32", &row_norm_params<float>, &Kernels::row_norm_f32);
   bind(m, "row_norm_f64", &row_norm_params<double>, &Kernels::row_norm_f64);
   bind(m, "two_loop_f32", &two_loop_params<float>, &Kernels::two_loop_f32);

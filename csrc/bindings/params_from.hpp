@@ -44,6 +44,63 @@ ClassLossParams<T> class_loss_params(int64_t rows, int64_t classes, Address logi
 }
 
 template <class T>
+MarginParams<T> margin_params(int64_t rows, int64_t classes, Address logits, int64_t logits_row, Address labels, Address rivals,
+                              Address sharpness, bool targeted, double kappa, Address constraint, Address dlogits, Address margin,
+                              Address fooled, Address surely) {
+  return {rows,
+          classes,
+          at<const T>(logits),
+          logits_row,
+          at<const int64_t>(labels),
+          at<const int64_t>(rivals),
+          at<const double>(sharpness),
+          targeted,
+          kappa,
+          at<T>(constraint),
+          at<T>(dlogits),
+          at<T>(margin),
+          at<bool>(fooled),
+          at<bool>(surely)};
+}
+
+template <class T>
+NoteParams<T> note_params(int64_t rows, int64_t n, int64_t images, Address index, Address x, int64_t x_row, Address x0,
+                          int64_t x0_row, int order, Address surely, Address finished, Address stopped, Address h, Address size,
+                          Address c, Address limit, Address length, Address leg, Address age, Address nearest, Address mark,
+                          Address distance, Address c_best, Address best, double prune, double progress, int64_t prune_age,
+                          int64_t progress_age, Address ended) {
+  return {rows,
+          n,
+          images,
+          at<const int64_t>(index),
+          at<const T>(x),
+          x_row,
+          at<const T>(x0),
+          x0_row,
+          static_cast<Order>(order),
+          at<const bool>(surely),
+          at<const bool>(finished),
+          at<const bool>(stopped),
+          at<const double>(h),
+          at<const double>(size),
+          at<const double>(c),
+          at<const double>(limit),
+          at<double>(length),
+          at<const int64_t>(leg),
+          at<int64_t>(age),
+          at<double>(nearest),
+          at<double>(mark),
+          at<double>(distance),
+          at<double>(c_best),
+          at<T>(best),
+          prune,
+          progress,
+          prune_age,
+          progress_age,
+          at<bool>(ended)};
+}
+
+template <class T>
 RowNormParams<T> row_norm_params(int64_t rows, int64_t n, Address values, int64_t values_row, int order, Address norm) {
   return {rows, n, at<const T>(values), values_row, static_cast<Order>(order), at<double>(norm)};
 }

@@ -7,6 +7,8 @@
 
 #include "class_loss.hpp"
 #include "lbfgs_step.hpp"
+#include "margin.hpp"
+#include "note.hpp"
 #include "penalty.hpp"
 #include "row_norm.hpp"
 #include "two_loop.hpp"
@@ -105,6 +107,19 @@ void class_loss(const ClassLossParams<T>& p, int threads) {
 }
 
 template <class T>
+void margin(const MarginParams<T>& p, int threads) {
+  // Rows are short: only many are worth waking a thread.
+  const int64_t worth = 1 + p.rows * p.classes / tile_values;
+  const int most = worth < threads ? static_cast<int>(worth) : threads;
+  parallel_for(p.rows, most, [&](int64_t i, int64_t, int) { margin_row(p, i); });
+}
+
+template <class T>
+void note(const NoteParams<T>& p, int threads) {
+  for_images<T>(p.rows, p.n, 0, threads, [&](int64_t i, int64_t, const Crew& crew, const Scratch<T>&) { note_row(p, i, crew); });
+}
+
+template <class T>
 void row_norm(const RowNormParams<T>& p, int threads) {
   // A few short rows are not worth waking a thread.
   const int64_t worth = 1 + p.rows * p.n / tile_values;
@@ -136,6 +151,10 @@ const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,
                                   penalty<double>,
                                   class_loss<float>,
                                   class_loss<double>,
+                                  margin<float>,
+                                  margin<double>,
+                                  note<float>,
+                                  note<double>,
                                   row_norm<float>,
                                   row_norm<double>,
                                   two_loop<float>,

@@ -17,6 +17,10 @@ struct Kernels {
   Kernel<PenaltyParams<double>> penalty_f64;
   Kernel<ClassLossParams<float>> class_loss_f32;
   Kernel<ClassLossParams<double>> class_loss_f64;
+  Kernel<MarginParams<float>> margin_f32;
+  Kernel<MarginParams<double>> margin_f64;
+  Kernel<NoteParams<float>> note_f32;
+  Kernel<NoteParams<double>> note_f64;
   Kernel<RowNormParams<float>> row_norm_f32;
   Kernel<RowNormParams<double>> row_norm_f64;
   Kernel<TwoLoopParams<float>> two_loop_f32;

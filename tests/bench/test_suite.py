@@ -50,8 +50,8 @@ def test_a_row_for_each_candidate_and_what_was_left_out(tmp_path):
             assert 0 < float(row["of bandwidth"]) < 10
     page = (tmp_path / "results.md").read_text()
     assert "## Kernels" in page
-    optax = "Left out: kernels, optax, lbfgs_step-784x10-1: optax is not installed." in page
-    assert optax == (importlib.util.find_spec("optax") is None)
+    left_out = "Left out of kernels: optax, in lbfgs_step-784x10-1: optax is not installed." in page
+    assert left_out == (importlib.util.find_spec("optax") is None)
 
 
 def test_a_wrong_answer_fails(suite, monkeypatch):
@@ -222,13 +222,19 @@ def test_a_report_is_made_of_a_record(suite, tmp_path):
         "advkit": {
             "environment": dict.fromkeys(report.NAMED, "x"),
             "settings": {"turns": 1},
-            "left out": {"a, b": "it is missing"},
+            "left out": [
+                {"group": "kernels", "case": case, "candidate": "peer", "why": "it is missing"}
+                for case in "ab"
+            ],
         },
     }
     (tmp_path / "benchmark.json").write_text(json.dumps(record))
     report.main([str(tmp_path / "benchmark.json")])
     assert len(rows(tmp_path)) == 4
-    assert "Left out: a, b: it is missing." in (tmp_path / "results.md").read_text()
+    assert (
+        "Left out of kernels: peer, in a, b: it is missing."
+        in (tmp_path / "results.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,49 @@ struct ClassLossParams {
 };
 
 template <class T>
+struct MarginParams {
+  int64_t rows, classes;
+  const T* logits;  // (B, K)
+  int64_t logits_row;
+  const int64_t* labels;     // (B,)
+  const int64_t* rivals;     // (B,); negative: the largest other logit
+  const double* sharpness;   // (B,) or null: of the smoothed largest; 0: not smoothed, negative: in units of 1 / |difference|
+  bool targeted;
+  double kappa;
+  T *constraint, *dlogits;  // (B,), (B, K) contiguous; null: only the rest is asked for, and no rivals are read
+  T* margin;                 // (B,)
+  bool *fooled, *surely;     // (B,)
+};
+
+template <class T>
 struct RowNormParams {
   int64_t rows, n;
   const T* values;  // (B, n)
   int64_t values_row;
   Order order;
   double* norm;  // (B,)
+};
+
+// Of B images, of which b are evaluated; see advkit/attack/legs.py.
+template <class T>
+struct NoteParams {
+  int64_t rows, n, images;
+  const int64_t* index;  // (b,) which images
+  const T* x;            // (b, n) the points
+  int64_t x_row;
+  const T* x0;           // (B, n) the originals
+  int64_t x0_row;
+  Order order;                        // of the distance
+  const bool *surely, *finished, *stopped;  // (b,)
+  const double *h, *size, *c, *limit;       // (b,)
+  double* length;                     // (b,) the distances; of points that are kept, as the result has them
+  const int64_t* leg;                 // (B,)
+  int64_t* age;                       // (B,)
+  double *nearest, *mark, *distance, *c_best;  // (B,)
+  T* best;                            // (B, n) contiguous
+  double prune, progress;
+  int64_t prune_age, progress_age;
+  bool* ended;                        // (b,)
 };
 
 // Pairs in 16 bits, as they lie in memory.
