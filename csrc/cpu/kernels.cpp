@@ -108,8 +108,8 @@ void class_loss(const ClassLossParams<T>& p, int threads) {
 
 template <class T>
 void margin(const MarginParams<T>& p, int threads) {
-  // Rows are short: only many are worth waking a thread.
-  const int64_t worth = 1 + p.rows * p.classes / tile_values;
+  // Rows are short: only many are worth waking a thread. An exponential is worth some.
+  const int64_t worth = 1 + p.rows * p.classes / (p.sharpness == nullptr ? tile_values : tile_values / 8);
   const int most = worth < threads ? static_cast<int>(worth) : threads;
   parallel_for(p.rows, most, [&](int64_t i, int64_t, int) { margin_row(p, i); });
 }

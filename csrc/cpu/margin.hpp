@@ -40,9 +40,13 @@ void margin_row(const MarginParams<T>& p, int64_t row) {
     const double highest = static_cast<double>(z[top]);
     const auto weight = [&](int64_t k) { return z[k] == z[top] ? 1.0 : std::exp(b * (static_cast<double>(z[k]) - highest)); };
     double total = 0;
-    for (int64_t k = 0; k < p.classes; ++k) total += k == y ? 0.0 : weight(k);
+    for (int64_t k = 0; k < p.classes; ++k) {
+      const double w = k == y ? 0.0 : weight(k);
+      total += w;
+      d[k] = static_cast<T>(w);
+    }
     other = static_cast<T>(highest + std::log(total) / b);
-    for (int64_t k = 0; k < p.classes; ++k) d[k] = -sign * static_cast<T>(weight(k) / total);
+    for (int64_t k = 0; k < p.classes; ++k) d[k] *= static_cast<T>(-sign / total);
   } else {
     for (int64_t k = 0; k < p.classes; ++k) d[k] = T(0);
     d[rival] = -sign;
