@@ -308,7 +308,8 @@ class LegSearch(Search):
     ) -> Tensor:
         """Do what `_note` does, in one call."""
         index, stopped, ended = slots.index, slots.stopped(), torch.empty_like(slots.finished)
-        limit, c, x0 = self._table(index, "evaluations"), c.contiguous(), self.x0.contiguous()
+        limit, x0 = self._table(index, "evaluations"), self.x0.contiguous()
+        distance, c = distance.contiguous(), c.contiguous()  # columns of the solver's scalars
         getattr(native(), f"note_{suffix(x)}")(
             *x.shape,
             len(x0),

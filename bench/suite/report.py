@@ -11,9 +11,9 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from _common import Row, geometric_mean, write_results
+from _pictures import draw
 
 OURS = "advkit"
 READ = "read"
@@ -41,7 +41,7 @@ def write(record: Path) -> None:
     for group in present:
         tables[group] = GROUPS[group]([row for row in rows if row["group"] == group])
         summary += _against(rows, group)
-    pictures = _draw(rows, record.parent)
+    pictures = draw(rows, tables.get("attack", ()), record.parent)
     for row in rows:
         del row["rms"]
     notes = [
@@ -293,82 +293,6 @@ GROUPS: dict[str, Callable[[Sequence[Row]], list[Row]]] = {
     "growth": _growth,
     "overhead": _overhead,
 }
-
-
-def _draw(rows: Sequence[Row], out: Path) -> list[str]:
-    """Draw what there is to draw; return the names of the files."""
-    from matplotlib.figure import Figure
-
-    def points(group: str, along: str, **fixed: Any) -> dict[str, list[tuple[float, float]]]:
-        """Return the curves of the candidates: (value of `along`, us)."""
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for row in rows:
-            same = all(row[name] == value for name, value in fixed.items())
-            if row["group"] == group and same and row["candidate"] != READ:
-                curves.setdefault(row["candidate"], []).append((row[along], row["us"]))
-        return curves
-
-    panels: dict[str, list[tuple[str, str, dict[str, list[tuple[float, float]]]]]] = {}
-    ops = ("two_loop", "lbfgs_step")
-    by = {
-        "images": {"n": 784, "m": 10},
-        "n": {"m": 10, "images": 32},
-        "m": {"n": 784, "images": 32},
-    }
-    labels = {"images": "images", "n": "values of an image", "m": "pairs"}
-    for along, fixed in by.items():
-        panels[f"kernels_{along}.png"] = [
-            (
-                f"{op}, {_told(fixed)}",
-                labels[along],
-                points("kernels", along, op=op, cached=False, **fixed),
-            )
-            for op in ops
-        ]
-    panels["growth.png"] = []
-    for case, name in (("images", "images"), ("values", "values of an image"), ("pairs", "pairs")):
-        mine = [row for row in rows if row["group"] == "growth" and row["case"] == case]
-        times = [(int(row["candidate"]), row["us"]) for row in mine]
-        panels["growth.png"].append((f"growth with {name}", name, {"us an image": times}))
-    attacked = [row for row in rows if row["group"] == "attack" and row["mean RMS"]]
-    panels["attack.png"] = [
-        (
-            "mean RMS against time of an image",
-            "us",
-            {row["candidate"]: [(row["us"], row["mean RMS"])] for row in attacked},
-        )
-    ]
-    made = []
-    for name, each in panels.items():
-        each = [
-            panel
-            for panel in each
-            if any(len(c) > (name != "attack.png") for c in panel[2].values())
-        ]
-        if not each:
-            continue
-        figure = Figure(figsize=(5.5 * len(each), 4.2), layout="constrained")
-        for axes, (title, label, curves) in zip(
-            figure.subplots(1, len(each), squeeze=False)[0], each, strict=True
-        ):
-            for curve, values in curves.items():
-                values = sorted(values)
-                axes.plot(*zip(*values, strict=True), marker="o", markersize=4, label=curve)
-            axes.set(title=title, xlabel=label, xscale="log")
-            axes.set_ylabel("mean RMS" if name == "attack.png" else "us")
-            if name != "attack.png":
-                axes.set_yscale("log")
-            axes.grid(alpha=0.3)
-            axes.legend(fontsize="x-small")
-        figure.savefig(out / name, dpi=110)
-        made.append(name)
-    return made
-
-
-def _told(fixed: Row) -> str:
-    """Say what is the same in a picture."""
-    units = {"n": "values", "m": "pairs", "images": "images"}
-    return ", ".join(f"{value} {units[name]}" for name, value in fixed.items())
 
 
 if __name__ == "__main__":
