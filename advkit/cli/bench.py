@@ -81,7 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     command += ["-k", arguments.select] if arguments.select else []
     # SciPy's solver works on vectors too short for threads, which its OpenBLAS would start.
     settings = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": str(arguments.threads)}
-    code = subprocess.run(command, env={**settings, **os.environ}, cwd=suite).returncode
+    # Nothing of a run of pytest that this may be part of.
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    code = subprocess.run(command, env={**settings, **outer}, cwd=suite).returncode
     if not record.is_file() or record.stat().st_size == 0:
         return code or 1
     # What was timed before an error is kept.
