@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _common import Row
-from _networks import classes, network
+from _networks import classes, digest, network
 from _peers import Attack, Peer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -48,7 +48,8 @@ class Run:
     Parameters
     ----------
     what : dict
-        network, norm, attack, evaluations, images, batch, threads, message, versions and date.
+        network, its digest, norm, attack, evaluations, images, batch, threads, message, versions
+        and date.
     arrays : dict of str to array
         What the harness measured: of each image, of each batch (seconds, batch_failures), or of
         all (refused: the passes of single images beyond the budget).
@@ -321,6 +322,7 @@ def _run(
 ) -> Run:
     what = {
         "network": name,
+        "digest": digest(name),
         "norm": peer.norm,
         "attack": peer.title,
         "evaluations": evaluations,
@@ -379,12 +381,28 @@ def kept(path: Path, label: str, make: Callable[[], Run]) -> Run:
 
 
 def origins(runs: Sequence[Run]) -> Row:
-    """Return versions, threads and dates of runs, for the record of results made from them."""
+    """Return versions, threads and dates of runs, for the record of results made from them.
+
+    Raises
+    ------
+    ValueError
+        If runs are of networks that are not the same but for their name.
+    """
+    networks: dict[str, set[str]] = {}
+    for run in runs:
+        networks.setdefault(run.what["network"], set()).add(run.what.get("digest", "unknown"))
+    mixed = [name for name, digests in networks.items() if len(digests) > 1]
+    if mixed:
+        raise ValueError(
+            f"runs of different networks, all called {mixed[0]}, cannot be compared: "
+            f"{', '.join(sorted(networks[mixed[0]]))}; remove those of one, or use another --out"
+        )
     used: dict[str, set[str]] = {}
     for run in runs:
         for package, number in run.what["versions"].items():
             used.setdefault(package, set()).add(number)
     found: Row = {f"{package} of the runs": ", ".join(sorted(n)) for package, n in used.items()}
+    found["networks"] = {name: digests.pop() for name, digests in networks.items()}
     found["threads of the runs"] = sorted({run.what["threads"] for run in runs})
     found["dates of the runs"] = [pick(r.what["date"] for r in runs) for pick in (min, max)]
     return found

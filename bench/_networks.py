@@ -146,6 +146,15 @@ def network(name: str) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+@cache
+def digest(name: str) -> str:
+    """Return a number for the parameters of a network: training gives others on other machines."""
+    found = hashlib.sha256()
+    for key, value in sorted(network(name).state_dict().items()):
+        found.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
 def classes(name: str) -> int:
     """Return the number of classes of a network."""
     return 1000 if name == IMAGENET else 10

@@ -20,7 +20,7 @@ examples:
   advkit bench --quick --out first         a few minutes: does it run, and roughly how fast?
   advkit bench --out here                  everything, up to an hour on two processors
   advkit bench kernels --threads 1         one group
-  advkit bench attack --select "scipy or 50_evaluations"
+  advkit bench attack --select "scipy or 50_evaluations"   two candidates
 
 Times mean something only on a machine that does nothing else. Peers that are not installed are
 left out, and the report says so; pip install "advkit[bench]" brings them.
@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
-        "groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; default: all", default=[]
+        "groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; default: all"
     )
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder of the results")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, two turns")
@@ -61,7 +61,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run pytest on the suite, then make the report."""
     suite = _suite(arguments.suite)
-    unknown = [group for group in arguments.groups if group not in GROUPS]
+    groups = arguments.groups or GROUPS
+    unknown = [group for group in groups if group not in GROUPS]
     if unknown:
         raise CommandError(f"no group {unknown[0]!r}: expected {', '.join(GROUPS)}")
     with user_errors():
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     record = out / "benchmark.json"
     command = [sys.executable, "-W", "ignore", "-m", "pytest", "-c", str(suite / "pytest.ini")]
-    command += [str(suite / f"{group}.py") for group in arguments.groups or GROUPS]
+    command += [str(suite / f"{group}.py") for group in groups]
     command += [f"--benchmark-json={record}", f"--threads={arguments.threads}"]
     command += [f"--device={arguments.device}", f"--data={arguments.data}"]
     command += ["--quick"] if arguments.quick else []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 if not BENCH.is_dir():
@@ -63,6 +64,31 @@ def test_a_run_is_made_once_and_one_that_failed_again(bench, tmp_path, capsys):
     for made in second, third:
         assert made.distances.tolist() == [1.0, np.inf]
     assert third.what == second.what
+
+
+def test_runs_of_other_networks_are_not_mixed(bench):
+    origins, made = bench("_harness").origins, []
+    for name, digest in ("fc10", "a"), ("relu-mlp", "b"), ("fc10", "a"), ("fc10", "c"):
+        made.append(run(bench, [1.0]))
+        made[-1].what |= {
+            "network": name,
+            "digest": digest,
+            "threads": 1,
+            "date": "",
+            "versions": {},
+        }
+    assert origins(made[:3])["networks"] == {"fc10": "a", "relu-mlp": "b"}
+    with pytest.raises(ValueError, match="different networks, all called fc10"):
+        origins(made)
+
+
+def test_the_digest_of_a_network_tells_its_parameters(bench, monkeypatch):
+    networks = bench("_networks")
+    made = {name: torch.nn.Linear(3, 2) for name in "abc"}
+    made["c"].load_state_dict(made["a"].state_dict())
+    monkeypatch.setattr(networks, "network", made.get)
+    a, b, c = map(networks.digest.__wrapped__, made)
+    assert a == c != b
 
 
 @pytest.mark.parametrize(
