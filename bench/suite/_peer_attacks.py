@@ -98,6 +98,17 @@ def _evaluate(
     return value, gradient, (logits.argmax(1) == targets).numpy()
 
 
+def _in_batches(batch: Callable[[nn.Module, Tensor, Tensor], Points], size: int) -> Attack:
+    """Attack `size` images after another, by what returns points (b, n)."""
+
+    def attack(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        pairs = zip(images.split(size), targets.split(size), strict=True)
+        each = [batch(network, *pair) for pair in pairs]
+        return torch.from_numpy(np.concatenate(each)).to(images.dtype).view_as(images)
+
+    return attack
+
+
 def _scipy() -> Attack:
     minimize = import_module("scipy.optimize").fmin_l_bfgs_b
 
@@ -125,11 +136,7 @@ def _scipy() -> Attack:
             search.solved()
         return search.nearest
 
-    def attack(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        each = [one(network, images[b : b + 1], targets[b : b + 1]) for b in range(len(images))]
-        return torch.from_numpy(np.concatenate(each)).to(images.dtype).view_as(images)
-
-    return attack
+    return _in_batches(one, 1)
 
 
 def _botorch() -> Attack:
@@ -158,12 +165,7 @@ def _botorch() -> Attack:
             search.solved()
         return search.nearest
 
-    def attack(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        pairs = zip(images.split(BATCH), targets.split(BATCH), strict=True)
-        each = [batch(network, *pair) for pair in pairs]
-        return torch.from_numpy(np.concatenate(each)).to(images.dtype).view_as(images)
-
-    return attack
+    return _in_batches(batch, BATCH)
 
 
 def _advertorch() -> Attack:

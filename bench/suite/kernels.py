@@ -174,9 +174,10 @@ class Work:
             return error
 
         # Again and again on the same data, where a call leaves them as they are.
-        each = calls * MOST_CALLS if self.cached and not case.changed else calls
-        run = partial(_one_after_another, each, case.device)
-        return Made(run, len(each), case.bytes, check, case.restore)
+        times = MOST_CALLS if self.cached and not case.changed else 1
+        run = partial(_one_after_another, calls * times, case.device)
+        # A graph is one call here, and holds all of them.
+        return Made(run, case.calls * times, case.bytes, check, case.restore)
 
 
 @lru_cache(maxsize=1)
