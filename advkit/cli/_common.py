@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -70,6 +72,30 @@ def device_named(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise CommandError(f"--device {name} cannot be used: {reason}") from error
+
+
+def prepare_folder(folder: Path, names: Sequence[str], *, force: bool) -> None:
+    """Make the folder, before any work is done, or say why it cannot be used.
+
+    Raises
+    ------
+    CommandError
+        If it holds one of the files `names` and `force` is False, or cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--out {folder} is a file; give a folder")
+    present = [name for name in names if (folder / name).exists()]
+    if present and not force:
+        raise CommandError(
+            f"--out {folder} already holds {', '.join(present)}; "
+            "give another folder, or --force to replace them"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--out {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"--out {folder} cannot be written to")
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ import torch
 import advkit
 from advkit._files import replacing
 from advkit.attack import AttackResult
-from advkit.cli._common import CommandError
 from advkit.data import Dataset
 from advkit.models import TrainedModel
 from advkit.report import figure5
@@ -34,30 +32,6 @@ class Task:
     labels: torch.Tensor
     targets: torch.Tensor
     index: torch.Tensor
-
-
-def prepare_folder(folder: Path, *, force: bool) -> None:
-    """Make the folder, before any work is done, or say why it cannot be used.
-
-    Raises
-    ------
-    CommandError
-        If it holds a result and `force` is False, or cannot be written to.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"--out {folder} is a file; give a folder")
-    present = [name for name in (RESULT, IMAGES, FIGURE) if (folder / name).exists()]
-    if present and not force:
-        raise CommandError(
-            f"--out {folder} already holds {', '.join(present)}; "
-            "give another folder, or --force to replace them"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"--out {folder} cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(f"--out {folder} cannot be written to")
 
 
 def write_outputs(

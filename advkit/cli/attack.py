@@ -21,10 +21,11 @@ from advkit.cli._common import (
     device_named,
     integer,
     non_negative,
+    prepare_folder,
     threads,
     user_errors,
 )
-from advkit.cli._outputs import FIGURE, IMAGES, RESULT, Task, prepare_folder, write_outputs
+from advkit.cli._outputs import FIGURE, IMAGES, RESULT, Task, write_outputs
 from advkit.data import Dataset, load
 from advkit.models import build, trained
 from advkit.ops._dispatch import BACKENDS, choose, use_backend
@@ -200,7 +201,7 @@ def run(arguments: argparse.Namespace) -> int:
             device = device_named(arguments.device)
             backend = _backend(arguments.backend, device)
             build(arguments.model)  # a wrong name is told now, not after the data is loaded
-        prepare_folder(arguments.out, force=arguments.force)
+        prepare_folder(arguments.out, (RESULT, IMAGES, FIGURE), force=arguments.force)
         with user_errors():
             dataset = load(arguments.data, arguments.split)
             _check_target(arguments.targets, len(dataset.classes))

@@ -11,8 +11,9 @@ from typing import Any
 
 import advkit
 from advkit._extras import require
-from advkit.cli._common import CommandError, HelpFormatter, integer, user_errors
+from advkit.cli._common import CommandError, HelpFormatter, integer, prepare_folder, user_errors
 
+RECORD = "benchmark.json"
 GROUPS = ("kernels", "optimiser", "attack", "growth", "overhead")
 
 _EXAMPLES = """\
@@ -40,6 +41,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; default: all"
     )
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder of the results")
+    parser.add_argument(
+        "--force", action="store_true", help="replace the results that it already holds"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, two turns")
     parser.add_argument("--turns", type=integer(1), help="of each candidate (default: 5, quick: 2)")
     parser.add_argument(
@@ -69,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         for package in ("pytest", "pytest_benchmark", "matplotlib"):
             require(package, extra="bench", purpose="the benchmark suite")
     out = arguments.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    record = out / "benchmark.json"
+    prepare_folder(arguments.out, (RECORD, "results.csv"), force=arguments.force)
+    record = out / RECORD
     command = [sys.executable, "-W", "ignore", "-m", "pytest", "-c", str(suite / "pytest.ini")]
     command += [str(suite / f"{group}.py") for group in groups]
     command += [f"--benchmark-json={record}", f"--threads={arguments.threads}"]

@@ -251,6 +251,13 @@ def test_bad_arguments_are_one_line(words, message, capsys):
     assert error.count("\n") == 1
 
 
+def test_an_earlier_result_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "benchmark.json").write_text("precious")
+    assert main(["bench", *FEW, "--out", str(tmp_path)]) == 2
+    assert "already holds benchmark.json" in capsys.readouterr().err
+    assert (tmp_path / "benchmark.json").read_text() == "precious"
+
+
 def test_away_from_a_clone_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("advkit.cli.bench.advkit.__file__", str(tmp_path / "a" / "b.py"))
