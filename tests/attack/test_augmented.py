@@ -87,6 +87,18 @@ def test_the_nearest_of_ten_classes_is_found(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+def test_distances_are_those_of_the_images(norm, monkeypatch):
+    """A few images at a time, and the last ones of them fewer."""
+    monkeypatch.setattr("advkit.attack.search.NORMED", 3)
+    _, network, x, labels = classifier(10)
+    result = augmented(network, x, labels, norm=norm, max_evaluations=20)
+    r = (result.adversarial - x).double().flatten(1)
+    order = {"l1": 1, "linf": torch.inf}.get(norm, 2)
+    assert torch.allclose(result.distance, torch.linalg.vector_norm(r, order, dim=1).to(x.dtype))
+    assert torch.allclose(result.rms, r.square().mean(1).sqrt().to(x.dtype))
+
+
+@pytest.mark.parametrize("norm", NORMS)
 def test_more_than_ten_classes_and_few_evaluations(norm):
     linear, network, x, labels = classifier(30)
     exact = linear.untargeted_distance(x, labels, norm=norm, lower=0.0, upper=1.0)

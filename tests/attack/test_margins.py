@@ -75,6 +75,18 @@ def test_judgement(dtype, kappa, targeted):
 
 
 @every_direction
+def test_a_relative_sharpness_stays_finite_where_logits_are_equal(dtype, targeted):
+    """-1e-6 is then 1 for each logit, as of the smallest difference that counts."""
+    logits = torch.tensor([[1.0, 1.0, 0.0]], dtype=dtype)
+    label, any_rival = torch.tensor([0]), torch.tensor([-1])
+    sharpness = torch.tensor([-1e-6], dtype=torch.float64)
+    made = constrain(logits, label, any_rival, sharpness, targeted=targeted, kappa=0.0)
+    h, slope = defined(logits[0].double().numpy(), 0, -1, 1.0, targeted, 0.0)
+    assert float(made.h) == pytest.approx(h, rel=8 * torch.finfo(dtype).eps)
+    assert made.dlogits[0].tolist() == pytest.approx(slope, rel=8 * torch.finfo(dtype).eps)
+
+
+@every_direction
 def test_nan_and_infinities(targeted):
     inf, nan = torch.inf, torch.nan
     logits = torch.tensor([[0.0, nan, 1.0], [nan, 0.0, 1.0], [0.0, -inf, 1.0], [-inf, 0.0, inf]])
