@@ -26,6 +26,61 @@ class BoundAt:
 
     def __init__(self, address: int, row: int, element: bool) -> None: ...
 
+class LegRules:
+    """When a leg of an attack ends and how the next begins; all 0 at first."""
+
+    def __init__(self) -> None: ...
+
+    slack: float
+    prune: float
+    progress: float
+    prune_age: int
+    progress_age: int
+    bolder: float
+    boldest: int
+    noise_at_best: float
+    noise_at_original: float
+    strength: float
+    at_face: float
+    least_gradient: float
+    most_growth: float
+
+class LegsAt:
+    """The images of an attack, for all its rounds; all 0 at first."""
+
+    def __init__(self) -> None: ...
+
+    images: int
+    x0: int
+    x0_row: int
+    starts: int
+    starts_row: int
+    order: int
+    slack: int
+    gap: int
+    stop_distance: int
+    leg: int
+    age: int
+    rival: int
+    forwards: int
+    backwards: int
+    sharpness: int
+    nearest: int
+    mark: int
+    distance: int
+    c_best: int
+    radius: int
+    best: int
+    ranked: int
+    key: int
+    ranks: int
+    noise: int
+    table: int
+    legs: int
+    repeated: int
+    passes: int
+    rules: LegRules
+
 def penalty_f32(
     rows: int,
     n: int,
@@ -86,42 +141,6 @@ def margin_f32(
 ) -> None: ...
 
 margin_f64 = margin_f32
-
-def note_f32(
-    rows: int,
-    n: int,
-    images: int,
-    index: int,
-    x: int,
-    x_row: int,
-    x0: int,
-    x0_row: int,
-    order: int,
-    surely: int,
-    finished: int,
-    stopped: int,
-    h: int,
-    size: int,
-    c: int,
-    limit: int,
-    length: int,
-    leg: int,
-    age: int,
-    nearest: int,
-    mark: int,
-    distance: int,
-    c_best: int,
-    best: int,
-    prune: float,
-    progress: float,
-    prune_age: int,
-    progress_age: int,
-    ended: int,
-    threads: int,
-    /,
-) -> None: ...
-
-note_f64 = note_f32
 
 def row_norm_f32(
     rows: int, n: int, values: int, values_row: int, order: int, norm: int, threads: int, /
@@ -187,3 +206,48 @@ def lbfgs_step_f32(
 lbfgs_step_f64 = lbfgs_step_f32
 lbfgs_step_f32_f16 = lbfgs_step_f32
 lbfgs_step_f32_bf16 = lbfgs_step_f32
+
+def leg_round_f32(
+    legs: LegsAt,
+    own_lower: BoundAt,
+    own_upper: BoundAt,
+    index: int,
+    x: int,
+    x_row: int,
+    constraint: int,
+    surely: int,
+    finished: int,
+    length: int,
+    c: int,
+    rows: int,
+    n: int,
+    m: int,
+    slots: int,
+    slot: int,
+    loss: int,
+    g_loss: int,
+    g_loss_row: int,
+    trial: int,
+    trial_row: int,
+    vectors: int,
+    history: int,
+    ld: int,
+    scalars: int,
+    counters: int,
+    x0: int,
+    x0_row: int,
+    lower: BoundAt,
+    upper: BoundAt,
+    norm: int,
+    gradient_tolerance: float,
+    relative_tolerance: float,
+    stagnation_tolerance: float,
+    stagnation_window: int,
+    max_evaluations: int,
+    threads: int,
+    /,
+) -> None: ...
+
+leg_round_f64 = leg_round_f32
+leg_round_f32_f16 = leg_round_f32
+leg_round_f32_bf16 = leg_round_f32

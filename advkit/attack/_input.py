@@ -116,7 +116,8 @@ def check_starts(starts: object, x: Tensor) -> Tensor | None:
         )
     if starts.device != x.device or not starts.isfinite().all():
         raise ValueError(f"starting_points must be finite and on {x.device}, where x is")
-    return starts.detach().reshape(len(x), x.shape[1:].numel()).clone()
+    rows = starts.detach().reshape(len(x), x.shape[1:].numel())
+    return rows.clone(memory_format=torch.contiguous_format)
 
 
 def check_stop_distance(value: object, x: Tensor) -> Tensor | None:
@@ -131,7 +132,7 @@ def check_stop_distance(value: object, x: Tensor) -> Tensor | None:
             )
         if not (value >= 0).all():
             raise ValueError("stop_distance must be at least 0 for every image")
-        return value.detach().double()
+        return value.detach().to(torch.float64, copy=True).contiguous()
     check_number("stop_distance", value, least=0)
     return torch.full((len(x),), float(value), dtype=torch.float64, device=x.device)  # type: ignore[arg-type]
 

@@ -204,7 +204,8 @@ def lbfgs(
         "seed": seed,
     }
     with torch.inference_mode(False), torch.no_grad(), use_backend(backend):
-        flat, low, high = flat.clone(), low.clone(), high.clone()
+        flat = flat.clone(memory_format=torch.contiguous_format)
+        low, high = low.clone(), high.clone()
         objective = Objective(
             model,
             x.shape[1:],

@@ -11,18 +11,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import astuple, dataclass, fields
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from advkit._rows import both, put, rows_where, take
+from advkit.attack.leg_round import LegRound
 from advkit.attack.noise import Noise
 from advkit.attack.objective import Evaluation
 from advkit.attack.row_sums import KERNEL_ID, row_norm
 from advkit.attack.search import Search
-from advkit.ops._check import row_stride, suffix
-from advkit.ops._dispatch import choose, native
+from advkit.ops._dispatch import choose
 from advkit.ops.lbfgs_step import Options, State
 from advkit.ops.lbfgs_step.state import Status
 from advkit.optim.tiles import Tile
@@ -46,6 +46,18 @@ MOST_CLASSES = 8
 COARSE, FINE = 10.0, 60.0
 # As long as nothing is found each leg weighs the norm so much less than the one before, so often.
 BOLDER, BOLDEST = 10.0, 3
+# As the compiled module takes them; subclasses have rules of their own.
+RULES = {
+    "slack": SLACK,
+    "prune": PRUNE,
+    "prune_age": PRUNE_AGE,
+    "progress": PROGRESS,
+    "progress_age": PROGRESS_AGE,
+    "noise_at_best": NOISE_AT_BEST,
+    "noise_at_original": NOISE_AT_ORIGINAL,
+    "bolder": BOLDER,
+    "boldest": BOLDEST,
+}
 # The ends of legs are decided here, not by the solver.
 NEVER = Options(
     gradient_tolerance=-1.0,
@@ -142,6 +154,9 @@ class LegSearch(Search):
         See `Search`.
     """
 
+    rules: ClassVar[dict[str, float]]  # those of `LegRules` that are the subclass's
+    radius: Tensor | None = None  # of the images' boxes, where legs have them
+
     def __init__(
         self,
         *args: Any,
@@ -168,17 +183,23 @@ class LegSearch(Search):
         # |margin| of the originals, and the sharpness per logit; until that is known, in its units.
         self.gap, self.sharpness = self.full(1.0), self.full(-COARSE if smooth else 0.0)
         self.nearest, self.mark = self.full(torch.inf), self.full(torch.inf)
+        self._leg_round: LegRound | None = None
 
     def round(self, slots: Tile) -> None:
         """Advance every leg by an evaluation, and start the next where it has ended."""
         x, index, live = slots.trial(), slots.index, ~slots.finished
         sharpness = self.sharpness[index] if self._smooth else None
         evaluation = self.objective.constraint(x, self.labels[index], self.rival[index], sharpness)
-        self.evaluated(index)
         if len(slots.fresh):
             self._begin(slots, evaluation)
-        h = evaluation.loss.double() + self.slack[index]
         gradient = self.open_part(evaluation.gradient, index)
+        if choose(x) == "cpu":
+            loss, surely = evaluation.loss, evaluation.surely
+            distance, c = self._compiled()(slots, x, loss, gradient, surely)
+            self.record(index, distance, evaluation.margin, c, live)
+            return
+        self.evaluated(index)
+        h = evaluation.loss.double() + self.slack[index]
         size = self._dual(gradient)
         rows, starting = rows_where(self.age[index] == 0)
         if len(rows):
@@ -191,6 +212,43 @@ class LegSearch(Search):
         rows, where = rows_where(ended)
         if len(rows):
             self._next_leg(slots, rows, where)
+
+    def _compiled(self) -> LegRound:
+        """Return all of `round` that comes after the evaluation, in one call."""
+        if self._leg_round is None:
+            tensors = {
+                "x0": self.x0,
+                "starts": self._starts,
+                "slack": self.slack,
+                "gap": self.gap,
+                "stop_distance": self._stop_distance,
+                "leg": self.leg,
+                "age": self.age,
+                "rival": self.rival,
+                "forwards": self.forwards,
+                "backwards": self.backwards,
+                "sharpness": self.sharpness,
+                "nearest": self.nearest,
+                "mark": self.mark,
+                "distance": self.distance,
+                "c_best": self.c_best,
+                "radius": self.radius,
+                "best": self.best,
+                "ranked": self._order,
+                "key": self.key,
+                "noise": self._noise.row,
+                "table": self._legs,
+            }
+            counts = {
+                "images": len(self.x0),
+                "order": KERNEL_ID[self.order],
+                "ranks": self._order.shape[1],
+                "legs": len(self._legs),
+                "repeated": self._repeated,
+                "passes": self._passes,
+            }
+            self._leg_round = LegRound(tensors, counts, RULES | self.rules, self.lower, self.upper)
+        return self._leg_round
 
     def load(self, state: State, slots: Tensor, index: Tensor) -> None:
         """Start the first legs of images `index` (k,) where they are."""
@@ -270,8 +328,6 @@ class LegSearch(Search):
         c: Tensor,
     ) -> Tensor:
         """Keep the nearest points; return which legs are at their end."""
-        if choose(x) == "cpu":
-            return self._note_compiled(slots, x, evaluation, h, size, distance, c)
         index = slots.index
         found = evaluation.surely & (self.age[index] + self.leg[index] > 0) & ~slots.finished
         better = found & (distance < self.distance[index])
@@ -295,53 +351,6 @@ class LegSearch(Search):
         self.mark[index] = torch.where(asked, nearest, self.mark[index])
         limit = self._table(index, "evaluations")
         return slots.stopped() | (age >= limit) | ((age >= PRUNE_AGE) & lost) | still
-
-    def _note_compiled(
-        self,
-        slots: Tile,
-        x: Tensor,
-        evaluation: Evaluation,
-        h: Tensor,
-        size: Tensor,
-        distance: Tensor,
-        c: Tensor,
-    ) -> Tensor:
-        """Do what `_note` does, in one call."""
-        index, stopped, ended = slots.index, slots.stopped(), torch.empty_like(slots.finished)
-        limit, x0 = self._table(index, "evaluations"), self.x0.contiguous()
-        distance, c = distance.contiguous(), c.contiguous()  # columns of the solver's scalars
-        getattr(native(), f"note_{suffix(x)}")(
-            *x.shape,
-            len(x0),
-            index.data_ptr(),
-            x.data_ptr(),
-            row_stride(x),
-            x0.data_ptr(),
-            row_stride(x0),
-            KERNEL_ID[self.order],
-            evaluation.surely.data_ptr(),
-            slots.finished.data_ptr(),
-            stopped.data_ptr(),
-            h.data_ptr(),
-            size.data_ptr(),
-            c.data_ptr(),
-            limit.data_ptr(),
-            distance.data_ptr(),
-            self.leg.data_ptr(),
-            self.age.data_ptr(),
-            self.nearest.data_ptr(),
-            self.mark.data_ptr(),
-            self.distance.data_ptr(),
-            self.c_best.data_ptr(),
-            self.best.data_ptr(),
-            PRUNE,
-            PROGRESS,
-            PRUNE_AGE,
-            PROGRESS_AGE,
-            ended.data_ptr(),
-            torch.get_num_threads(),
-        )
-        return ended
 
     def boldness(self, index: Tensor) -> Tensor:
         """Return how much less than the others the next legs of some images weigh the norm (k,)."""

@@ -20,13 +20,19 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Noise:
-    """Directions for rows like those of x (B, n), given by their content, a count and the seed."""
+    """Directions for rows like those of x (B, n), given by their content, a count and the seed.
+
+    Attributes
+    ----------
+    row : Tensor (n + WINDOWS - 1,)
+        The normal values.
+    """
 
     def __init__(self, x: Tensor, seed: int) -> None:
         n = x.shape[1]
         generator = torch.Generator().manual_seed(seed % 2**63)
-        row = torch.randn(n + WINDOWS - 1, generator=generator)
-        self._windows = row.to(x).unfold(0, n, 1)
+        self.row = torch.randn(n + WINDOWS - 1, generator=generator).to(x)
+        self._windows = self.row.unfold(0, n, 1)
         low, high = -(2**63), 2**63 - 1
         self._factors = torch.randint(low, high, (n,), generator=generator).to(x.device)
 

@@ -8,7 +8,7 @@ pairs stay good; the point moves with the faces.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,13 @@ MOST_GROWTH = 2.0
 
 class RadiusSearch(LegSearch):
     """Legs for ``norm="linf"``; see `LegSearch` for the parameters."""
+
+    rules: ClassVar[dict[str, float]] = {
+        "at_face": AT_FACE,
+        "least_gradient": LEAST_GRADIENT,
+        "most_growth": MOST_GROWTH,
+    }
+    radius: Tensor
 
     def __init__(self, *args: Any, **shared: Any) -> None:
         super().__init__(*args, **shared)

@@ -24,6 +24,22 @@ void check(bool good, const Message& message) {
   if (!good) throw pybind11::value_error(message());
 }
 
+// The images of an attack, for all its rounds: addresses of what `LegParams` names, 0 for what is not there.
+struct LegsAt {
+  int64_t images;
+  std::uintptr_t x0;
+  int64_t x0_row;
+  std::uintptr_t starts;
+  int64_t starts_row;
+  int order;
+  std::uintptr_t slack, gap, stop_distance, leg, age, rival, forwards, backwards, sharpness, nearest, mark, distance, c_best, radius,
+      best, ranked, key;
+  int64_t ranks;
+  std::uintptr_t noise, table;
+  int64_t legs, repeated, passes;
+  LegRules rules;
+};
+
 // Where a bound lies: address, stride of its rows, and whether there is one for each element.
 struct BoundAt {
   std::uintptr_t address;

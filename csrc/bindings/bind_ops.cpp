@@ -32,14 +32,6 @@ void check_data(const MarginParams<T>& p) {
   }
 }
 
-template <class T>
-void check_data(const NoteParams<T>& p) {
-  check(p.progress_age > 0, [] { return "progress_age must be at least 1"; });
-  for (int64_t i = 0; i < p.rows; ++i) {
-    check(0 <= p.index[i] && p.index[i] < p.images, [&] { return "index must lie in 0 ... " + std::to_string(p.images - 1); });
-  }
-}
-
 template <class T, class H>
 void check_data(const TwoLoopParams<T, H>& p) {
   for (int64_t i = 0; i < p.rows; ++i) {
@@ -55,6 +47,15 @@ void check_data(const StepParams<T, H>& p) {
     const int32_t* ct = p.counters + p.slot[i] * column::counters;
     check(0 <= ct[column::head] && ct[column::head] < p.m && 0 <= ct[column::count] && ct[column::count] <= p.m,
           [] { return "the state's counters are damaged: its ring of pairs points outside the history"; });
+  }
+}
+
+template <class T, class H>
+void check_data(const LegParams<T, H>& p) {
+  check_data(p.step);
+  check(p.rules.progress_age > 0 && 0 < p.repeated && p.repeated <= p.legs, [] { return "there must be legs to repeat"; });
+  for (int64_t i = 0; i < p.step.rows; ++i) {
+    check(0 <= p.index[i] && p.index[i] < p.images, [&] { return "index must lie in 0 ... " + std::to_string(p.images - 1); });
   }
 }
 
@@ -76,8 +77,6 @@ void bind_ops(py::module_& m) {
   bind(m, "class_loss_f64", &class_loss_params<double>, &Kernels::class_loss_f64);
   bind(m, "margin_f32", &margin_params<float>, &Kernels::margin_f32);
   bind(m, "margin_f64", &margin_params<double>, &Kernels::margin_f64);
-  bind(m, "note_f32", &note_params<float>, &Kernels::note_f32);
-  bind(m, "note_f64", &note_params<double>, &Kernels::note_f64);
   bind(m, "row_norm_f32", &row_norm_params<float>, &Kernels::row_norm_f32);
   bind(m, "row_norm_f64", &row_norm_params<double>, &Kernels::row_norm_f64);
   bind(m, "two_loop_f32", &two_loop_params<float>, &Kernels::two_loop_f32);
@@ -88,6 +87,10 @@ void bind_ops(py::module_& m) {
   bind(m, "lbfgs_step_f64", &step_params<double>, &Kernels::lbfgs_step_f64);
   bind(m, "lbfgs_step_f32_f16", &step_params<float, Float16>, &Kernels::lbfgs_step_f32_f16);
   bind(m, "lbfgs_step_f32_bf16", &step_params<float, BFloat16>, &Kernels::lbfgs_step_f32_bf16);
+  bind(m, "leg_round_f32", &leg_params<float>, &Kernels::leg_round_f32);
+  bind(m, "leg_round_f64", &leg_params<double>, &Kernels::leg_round_f64);
+  bind(m, "leg_round_f32_f16", &leg_params<float, Float16>, &Kernels::leg_round_f32_f16);
+  bind(m, "leg_round_f32_bf16", &leg_params<float, BFloat16>, &Kernels::leg_round_f32_bf16);
 }
 
 }  // namespace advkit

@@ -5,11 +5,12 @@
 #include <memory>
 #include <new>
 
+#include "augmented.hpp"
 #include "class_loss.hpp"
 #include "lbfgs_step.hpp"
 #include "margin.hpp"
-#include "note.hpp"
 #include "penalty.hpp"
+#include "radius.hpp"
 #include "row_norm.hpp"
 #include "two_loop.hpp"
 
@@ -78,6 +79,11 @@ void for_images(int64_t rows, int64_t n, int64_t m, int threads, const Row& row)
   });
 }
 
+template <class Kind>
+struct Type {
+  using type = Kind;
+};
+
 template <class Run>
 void with_norm(Norm norm, const Run& run) {
   switch (norm) {
@@ -115,11 +121,6 @@ void margin(const MarginParams<T>& p, int threads) {
 }
 
 template <class T>
-void note(const NoteParams<T>& p, int threads) {
-  for_images<T>(p.rows, p.n, 0, threads, [&](int64_t i, int64_t, const Crew& crew, const Scratch<T>&) { note_row(p, i, crew); });
-}
-
-template <class T>
 void row_norm(const RowNormParams<T>& p, int threads) {
   // A few short rows are not worth waking a thread.
   const int64_t worth = 1 + p.rows * p.n / tile_values;
@@ -143,6 +144,24 @@ void lbfgs_step(const StepParams<T, H>& p, int threads) {
   });
 }
 
+template <class T, class H = T>
+void leg_round(const LegParams<T, H>& p, int threads) {
+  const auto run = [&](auto leg) {
+    using Kind = typename decltype(leg)::type;
+    for_images<T>(p.step.rows, p.step.n, p.step.m, threads, [&](int64_t i, int64_t then, const Crew& crew, const Scratch<T>& scratch) {
+      Kind(p, i, then, crew, scratch).advance();
+    });
+  };
+  switch (p.order) {
+    case Order::largest:
+      return run(Type<RadiusLeg<T, H>>{});
+    case Order::sum:
+      return run(Type<AugmentedLeg<Norm::l1, T, H>>{});
+    case Order::euclidean:
+      return run(Type<AugmentedLeg<Norm::l2sq, T, H>>{});
+  }
+}
+
 }  // namespace
 
 extern const Kernels ADVKIT_ISA_TABLE;
@@ -153,8 +172,6 @@ const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,
                                   class_loss<double>,
                                   margin<float>,
                                   margin<double>,
-                                  note<float>,
-                                  note<double>,
                                   row_norm<float>,
                                   row_norm<double>,
                                   two_loop<float>,
@@ -164,6 +181,10 @@ const Kernels ADVKIT_ISA_TABLE = {ADVKIT_ISA_NAME,
                                   lbfgs_step<float>,
                                   lbfgs_step<double>,
                                   lbfgs_step<float, Float16>,
-                                  lbfgs_step<float, BFloat16>};
+                                  lbfgs_step<float, BFloat16>,
+                                  leg_round<float>,
+                                  leg_round<double>,
+                                  leg_round<float, Float16>,
+                                  leg_round<float, BFloat16>};
 
 }  // namespace advkit

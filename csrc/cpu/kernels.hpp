@@ -19,8 +19,6 @@ struct Kernels {
   Kernel<ClassLossParams<double>> class_loss_f64;
   Kernel<MarginParams<float>> margin_f32;
   Kernel<MarginParams<double>> margin_f64;
-  Kernel<NoteParams<float>> note_f32;
-  Kernel<NoteParams<double>> note_f64;
   Kernel<RowNormParams<float>> row_norm_f32;
   Kernel<RowNormParams<double>> row_norm_f64;
   Kernel<TwoLoopParams<float>> two_loop_f32;
@@ -31,6 +29,10 @@ struct Kernels {
   Kernel<StepParams<double>> lbfgs_step_f64;
   Kernel<StepParams<float, Float16>> lbfgs_step_f32_f16;
   Kernel<StepParams<float, BFloat16>> lbfgs_step_f32_bf16;
+  Kernel<LegParams<float>> leg_round_f32;
+  Kernel<LegParams<double>> leg_round_f64;
+  Kernel<LegParams<float, Float16>> leg_round_f32_f16;
+  Kernel<LegParams<float, BFloat16>> leg_round_f32_bf16;
 };
 
 // Those that were compiled in and that this processor can run, the best one last.

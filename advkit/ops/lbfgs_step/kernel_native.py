@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,13 +13,19 @@ from advkit.ops._dispatch import native
 from advkit.ops.lbfgs_step.state import State
 from advkit.ops.penalty.kernel_native import bound_at
 
-__all__ = ["lbfgs_step"]
+__all__ = ["arguments", "lbfgs_step"]
 
 
 def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
     """Advance slots by one evaluation; see `advkit.ops.lbfgs_step`."""
+    run = getattr(native(), f"lbfgs_step_{suffix(state.trial, state.history)}")
+    run(*arguments(state, loss, g_loss, slots))
+
+
+def arguments(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> tuple[Any, ...]:
+    """Return what the compiled function takes."""
     o = state.options
-    getattr(native(), f"lbfgs_step_{suffix(state.trial, state.history)}")(
+    return (
         *(
             g_loss.shape[0],
             g_loss.shape[1],

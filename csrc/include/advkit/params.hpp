@@ -69,28 +69,6 @@ struct RowNormParams {
   double* norm;  // (B,)
 };
 
-// Of B images, of which b are evaluated; see advkit/attack/legs.py.
-template <class T>
-struct NoteParams {
-  int64_t rows, n, images;
-  const int64_t* index;  // (b,) which images
-  const T* x;            // (b, n) the points
-  int64_t x_row;
-  const T* x0;           // (B, n) the originals
-  int64_t x0_row;
-  Order order;                        // of the distance
-  const bool *surely, *finished, *stopped;  // (b,)
-  const double *h, *size, *c, *limit;       // (b,)
-  double* length;                     // (b,) the distances; of points that are kept, as the result has them
-  const int64_t* leg;                 // (B,)
-  int64_t* age;                       // (B,)
-  double *nearest, *mark, *distance, *c_best;  // (B,)
-  T* best;                            // (B, n) contiguous
-  double prune, progress;
-  int64_t prune_age, progress_age;
-  bool* ended;                        // (b,)
-};
-
 // Pairs in 16 bits, as they lie in memory.
 struct Float16 {
   uint16_t bits;
@@ -160,6 +138,46 @@ struct StepParams {
   Norm norm;
   double gradient_tolerance, relative_tolerance, stagnation_tolerance;
   int32_t stagnation_window, max_evaluations;
+};
+
+// When a leg of an attack ends and how the next begins; the constants of advkit/attack/legs.py, augmented.py and radius.py.
+struct LegRules {
+  double slack, prune, progress;
+  int64_t prune_age, progress_age;
+  double bolder;
+  int64_t boldest;
+  double noise_at_best, noise_at_original, strength, at_face, least_gradient, most_growth;
+};
+
+// A round of b legs, each in a slot of the solver, of B images; the names are those of advkit/attack/legs.py.
+template <class T, class H = T>
+struct LegParams {
+  StepParams<T, H> step;  // its loss is written here
+  // Of the rows.
+  const int64_t* index;    // (b,) which images
+  const T *x, *constraint; // (b, n) the points that were evaluated, (b,) the constraint there
+  int64_t x_row;
+  const bool* surely;  // (b,)
+  bool* finished;      // (b,)
+  T* loss;             // (b,)
+  double *length, *c;  // (b,) distances of the points, of those that are kept as the result has them; weights of the norm
+  // Of the images.
+  int64_t images;
+  const T *x0, *starts;  // (B, n) the originals; starting points of the user's, or null
+  int64_t x0_row, starts_row;
+  Box<T> box;
+  Order order;                                 // of the distance
+  const double *slack, *gap, *stop_distance;   // (B,); the last or null
+  int64_t *leg, *age, *rival, *forwards, *backwards;                      // (B,)
+  double *sharpness, *nearest, *mark, *distance, *c_best, *radius;        // (B,); the last for `largest` only, else null
+  T* best;                                     // (B, n) contiguous
+  const int64_t *ranked, *key;                 // (B, ranks) classes by their logits; (B,)
+  int64_t ranks;
+  const T* noise;                              // (n + windows - 1), windows being 2^16
+  const double* table;                         // (legs, 4): start, rival, evaluations, sharpness; the repeated ones last
+  int64_t legs, repeated;
+  int64_t passes;                              // that an image may have had before its last evaluation
+  LegRules rules;
 };
 
 }  // namespace advkit
