@@ -26,6 +26,7 @@ from advkit.attack.search import Search
 from advkit.losses import LOSSES, dlr
 from advkit.ops import use_backend
 from advkit.ops._check import check_choice, check_count, check_history_dtype
+from advkit.ops._dispatch import choose
 from advkit.optim.tiles import default_tile
 
 __all__ = ["METHODS", "lbfgs"]
@@ -138,7 +139,8 @@ def lbfgs(
     progress : bool
         Show a bar of finished images (needs rich).
     tile : int, optional
-        How many images are carried at once; by default as many as 256 MiB holds, at most 1,024.
+        How many images are carried at once; by default as many as 256 MiB holds, at most 1,024;
+        augmented on a CPU: as many as 16 MiB holds, at least 32.
     backend : {"cpu", "triton", "cuda", "reference"}, optional
         By default the fastest that can serve x.
 
@@ -204,8 +206,7 @@ def lbfgs(
         "seed": seed,
     }
     with torch.inference_mode(False), torch.no_grad(), use_backend(backend):
-        flat = flat.clone(memory_format=torch.contiguous_format)
-        low, high = low.clone(), high.clone()
+        flat, low, high = flat.contiguous(), low.clone(), high.clone()
         objective = Objective(
             model,
             x.shape[1:],
@@ -237,7 +238,9 @@ def lbfgs(
         search = (PenaltySearch if method == "penalty" else kind)(
             objective, flat, labels.detach().clone(), **shared
         )
-        size = tile or default_tile(len(x), flat.shape[1], history, flat.element_size())
+        cached = method == "augmented" and choose(flat) == "cpu"
+        row = flat.shape[1], history, flat.element_size()
+        size = tile or default_tile(len(x), *row, cached=cached)
         with objective.evaluating(), progress_bar(progress, "attack", len(x)) as advance:
             search.run(min(size, len(x)), advance)
             search.verify(size)

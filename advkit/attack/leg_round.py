@@ -69,7 +69,7 @@ class LegRound:
         """
         state = slots.state
         loss = torch.empty_like(constraint)
-        distance, c = x.new_empty(2, len(x), dtype=torch.float64)
+        distance, c = (x.new_empty(x.shape[0], dtype=torch.float64) for _ in range(2))
         getattr(native(), f"leg_round_{suffix(x, state.history)}")(
             self._at,
             *self._box,

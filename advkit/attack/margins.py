@@ -79,7 +79,8 @@ def constrain(
     10 / |z_label - z_rival|.
     """
     if choose(logits) == "cpu":
-        h, dlogits, made = logits.new_empty(len(logits)), torch.empty_like(logits), _outputs(logits)
+        made, dlogits = _outputs(logits), torch.empty_like(logits)
+        h = torch.empty_like(made.margin)
         _call(logits, labels, rivals, sharpness, targeted, kappa, (h, dlogits), made)
         return Constraint(h, dlogits, made)
     own = logits.gather(1, labels[:, None])[:, 0]
@@ -100,8 +101,8 @@ def constrain(
 
 
 def _outputs(logits: Tensor) -> Judgement:
-    rows = len(logits)
-    fooled, surely = logits.new_empty(2, rows, dtype=torch.bool)
+    rows = logits.shape[0]
+    fooled, surely = (logits.new_empty(rows, dtype=torch.bool) for _ in range(2))
     return Judgement(fooled, surely, logits.new_empty(rows))
 
 

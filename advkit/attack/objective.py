@@ -154,7 +154,8 @@ class Objective:
         """Evaluate a loss of the user's and its gradient by the logits."""
         assert not isinstance(self._loss, str)
         logits = logits.clone().requires_grad_()
-        loss = self._loss(logits, labels)
+        with torch.enable_grad():
+            loss = self._loss(logits, labels)
         if not isinstance(loss, Tensor) or loss.shape != labels.shape:
             got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(
@@ -162,7 +163,8 @@ class Objective:
             )
         if not loss.requires_grad:
             raise ValueError("loss must be differentiable by the logits it is given")
-        (dlogits,) = torch.autograd.grad(loss.sum(), logits, allow_unused=True)
+        ones = torch.ones_like(loss)
+        (dlogits,) = torch.autograd.grad(loss, logits, ones, allow_unused=True)
         if dlogits is None:
             raise ValueError("loss must be differentiable by the logits it is given")
         loss = loss.detach().to(logits.dtype).contiguous()
@@ -192,8 +194,7 @@ class Objective:
         with torch.inference_mode(False), torch.no_grad():
             logits, values = perceptron.forward(x)
             self._check(logits, x)
-            with torch.enable_grad():  # for a loss of the user's
-                loss, dlogits, judgement = head(logits, labels)
+            loss, dlogits, judgement = head(logits, labels)
             gradient = perceptron.backward(dlogits, values)
             return Evaluation(loss, gradient, *judgement, logits)
 
@@ -207,7 +208,7 @@ class Objective:
         return judge(logits, labels, targeted=self._targeted, kappa=self.kappa)
 
     def _check(self, output: object, x: Tensor) -> Tensor:
-        rows = len(x)
+        rows = x.shape[0]
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"model must return a tensor of logits (B, K), got {type(output).__name__}"

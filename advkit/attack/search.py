@@ -231,7 +231,7 @@ class Search(ABC):
         distance, length = (torch.cat(column) for column in zip(*norms, strict=True))
         kind = self.x0.dtype
         return AttackResult(
-            adversarial=self.best.view(-1, *shape).clone(),  # not a view: it is the user's
+            adversarial=self.best.view(-1, *shape),
             success=found | (self.status == AttackStatus.ALREADY_ADVERSARIAL),
             distance=distance.to(kind),
             rms=(length / math.sqrt(self.x0.shape[1])).to(kind),

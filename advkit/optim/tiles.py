@@ -76,6 +76,8 @@ class Tile:
     def counts(self) -> bool:
         """Count a round; return whether the host is to look which problems are finished."""
         self.fresh = self.fresh[:0]
+        if self._every == 1:
+            return True
         self._rounds += 1
         self._since_look += 1
         looks = self._since_look == self._every or int(self._rounds.max()) >= self._most
@@ -108,11 +110,23 @@ class Tile:
         return slots, index
 
 
-def default_tile(problems: int, n: int, history: int, element_size: int) -> int:
+# What a tile's slots may take, and what the caches of a processor hold of them.
+MEMORY, CACHE = 256 << 20, 16 << 20
+MOST_SLOTS, LEAST_CACHED = 1024, 32
+
+
+def default_tile(
+    problems: int, n: int, history: int, element_size: int, *, cached: bool = False
+) -> int:
     """Choose how many slots to carry at once: at most 1,024, and at most what 256 MiB holds.
 
-    Measured on small networks, a round of many images costs less per image than a history that
-    stays in the cache saves.
+    Where a round's own cost beside the kernels is small (`cached`), as many as a cache of 16 MiB
+    holds, but no less than 32, below which most networks take longer for an image; and all tiles of
+    about the same size.
     """
     one = max(1, n * (2 * history + 8) * element_size)
-    return max(1, min(problems, 1024, (256 << 20) // one))
+    most = max(1, min(problems, MOST_SLOTS, MEMORY // one))
+    if not cached:
+        return most
+    most = min(most, max(LEAST_CACHED, CACHE // one))
+    return -(-problems // -(-problems // most)) if problems else most

@@ -34,7 +34,7 @@ class Step {
   void advance() {
     if (p_.counters[slot_ * column::counters + column::status] != static_cast<int>(Status::running)) return;
     const Evaluation e = evaluate();
-    decision_.evaluated(e, factors_.value);
+    decision_.evaluated(e, distance_);
     if (control_.act == Act::shrink) return shrink();
     if (control_.act == Act::expand) decision_.expanded(expand());
     Split variables{};
@@ -65,10 +65,11 @@ class Step {
     const T *x = vector(column::x), *g = vector(column::g);
     T* trial_g = vector(column::trial_g);
     const bool start = p_.counters[slot_ * column::counters + column::phase] == static_cast<int>(Phase::start);
-    const auto t = sweep<T, 3, 2, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
+    const auto t = sweep<T, 4, 2, 1>(crew_, n_, [=, *this](int64_t i, auto lanes, auto& acc) {
       const Vec<T> xt = load(trial_ + i, lanes), x0 = load(x0_ + i, lanes);
       const Vec<T> gt = penalty_gradient<norm, T>(factors, xt, x0, weight * load(g_loss_ + i, lanes));
       store(trial_g + i, gt, lanes);
+      if constexpr (norm != Norm::none && !gradient_needs_value(norm)) acc.sum[3] += penalty_term<norm, T>(xt - x0);
       acc.max[0] = larger<T>(acc.max[0], projected<T>(smooth_part<norm, T>(box_.at(i, lanes), xt, x0, gt), xt, gt));
       if (start) {
         acc.squares[1] += gt * gt;
@@ -81,6 +82,7 @@ class Step {
       acc.squares[0] += s * s;
       acc.squares[1] += y * y;
     });
+    distance_ = gradient_needs_value(norm) ? factors.value : t.sum[3];
     return {0, t.sum[0], t.sum[1], t.sum[2], t.squares[0], t.squares[1], t.max[0]};
   }
 
@@ -205,6 +207,7 @@ class Step {
   const T* const x0_;
   const T* const g_loss_;
   PenaltyFactors<T> factors_{};  // at the trial point
+  double distance_ = 0;          // |trial - x0|, or its square
   Control<T> control_{};
   Decision<T, H> decision_;
 };

@@ -15,23 +15,30 @@ namespace {
 // What the gradient needs to know of the whole image before it can be written.
 template <class T>
 struct PenaltyFactors {
-  double value;  // |x - x0|
+  double value;  // |x - x0|, where the gradient needs it
   T c;
   T scale;   // L2 away from 0: c / |r|;  L2 at 0: the factor of the loss gradient
   bool kink; // L2 at 0
 };
 
-// The loss gradient is weight * g_loss.
+// |r|^2 or |r|_1 is the sum of these.
+template <Norm norm, class T>
+inline Vec<T> penalty_term(Vec<T> r) {
+  return norm == Norm::l1 ? absolute<T>(r) : r * r;
+}
+
+// Whether the gradient needs the value first: a pass over the image before it.
+constexpr bool gradient_needs_value(Norm norm) { return norm == Norm::l2; }
+
+// Without the value, where the gradient does not need it. The loss gradient is weight * g_loss.
 template <Norm norm, class T>
 PenaltyFactors<T> penalty_factors(const Crew& crew, int64_t n, const T* x, const T* x0, const T* g_loss, double c, T weight = 1) {
   PenaltyFactors<T> out{0.0, static_cast<T>(c), T(0), false};
-  if constexpr (norm == Norm::none) return out;
-  const auto sums = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
-    const Vec<T> r = load(x + i, lanes) - load(x0 + i, lanes);
-    acc.sum[0] += norm == Norm::l1 ? absolute<T>(r) : r * r;
-  });
-  out.value = norm == Norm::l2 ? std::sqrt(sums.sum[0]) : sums.sum[0];
-  if constexpr (norm == Norm::l2) {
+  if constexpr (gradient_needs_value(norm)) {
+    const auto r = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
+      acc.sum[0] += penalty_term<norm, T>(load(x + i, lanes) - load(x0 + i, lanes));
+    });
+    out.value = std::sqrt(r.sum[0]);
     out.kink = out.value == 0.0;
     if (out.kink) {
       const auto g = sweep<T, 1>(crew, n, [=](int64_t i, auto lanes, auto& acc) {
@@ -76,13 +83,14 @@ void penalty_row(const PenaltyParams<T>& p, int64_t row, const Crew& crew) {
   const RowBox<T> box(p.box, row);
   const double c = static_cast<double>(p.c[row]);
   const auto factors = penalty_factors<norm>(crew, p.n, x, x0, g_loss, c);
-  p.value[row] = static_cast<T>(c * factors.value);
-  const auto most = sweep<T, 0, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
+  const auto most = sweep<T, 1, 0, 1>(crew, p.n, [=](int64_t i, auto lanes, auto& acc) {
     const Vec<T> xi = load(x + i, lanes), x0i = load(x0 + i, lanes);
     const Vec<T> g = penalty_gradient<norm, T>(factors, xi, x0i, load(g_loss + i, lanes));
     store(gradient + i, g, lanes);
+    if constexpr (norm != Norm::none && !gradient_needs_value(norm)) acc.sum[0] += penalty_term<norm, T>(xi - x0i);
     acc.max[0] = larger<T>(acc.max[0], projected<T>(smooth_part<norm, T>(box.at(i, lanes), xi, x0i, g), xi, g));
   });
+  p.value[row] = static_cast<T>(c * (gradient_needs_value(norm) ? factors.value : most.sum[0]));
   const T margin = active_margin<T>(most.max[0]);
   sweep<T, 0>(crew, p.n, [=](int64_t i, auto lanes, auto&) {
     const Vec<T> xi = load(x + i, lanes), g = load(gradient + i, lanes);

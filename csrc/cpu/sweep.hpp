@@ -47,7 +47,7 @@ struct Lanewise {
 
 // How one image is worked on: by this thread, or by a team that shares its tiles.
 struct Crew {
-  using Partial = Totals<3, 2, 2>;  // the most that a sweep asks for
+  using Partial = Totals<4, 2, 2>;  // the most that a sweep asks for
   int threads;
   Partial* partial;  // one per tile
 };
@@ -88,7 +88,7 @@ inline Totals<Sums, Squares, Maxima> sweep_tile(int64_t begin, int64_t end, cons
 
 template <class T, int Sums, int Squares = 0, int Maxima = 0, class Body>
 inline Totals<Sums, Squares, Maxima> sweep(const Crew& crew, int64_t n, const Body& body) {
-  static_assert(Sums <= 3 && Squares <= 2 && Maxima <= 2, "Crew::Partial holds them");
+  static_assert(Sums <= 4 && Squares <= 2 && Maxima <= 2, "Crew::Partial holds them");
   if (n <= tile_values) return sweep_tile<T, Sums, Squares, Maxima>(0, n, body);
   const int64_t tiles = tiles_of(n);
   parallel_for(tiles, crew.threads, [&](int64_t t, int64_t, int) {

@@ -1,4 +1,4 @@
-"""A round of legs: compiled, and in plain PyTorch around the same solver, which is the definition."""
+"""A round of legs: compiled, and in plain PyTorch around the same solver: the definition."""
 
 import copy
 

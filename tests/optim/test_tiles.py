@@ -122,5 +122,23 @@ def test_the_default_is_no_more_than_there_are_problems():
     assert default_tile(0, 784, 10, 4) == 1
 
 
+@pytest.mark.parametrize("n", [1, 784, 3072, 150_528])
+def test_a_cached_tile_fits_the_cache(n):
+    tile = default_tile(10**6, n, 6, 4, cached=True)
+    one = n * 20 * 4
+    assert tile * one <= 16 * MIB or tile in (32, default_tile(10**6, n, 6, 4))
+    assert tile >= min(32, default_tile(10**6, n, 6, 4))
+
+
+@pytest.mark.parametrize("problems", [0, 1, 250, 1000, 1001])
+def test_cached_tiles_are_of_about_the_same_size(problems):
+    tile = default_tile(problems, 784, 6, 4, cached=True)
+    tiles = -(-problems // tile)
+    most = default_tile(10**6, 784, 6, 4, cached=True)
+    assert 1 <= tile <= most
+    assert tiles == -(-problems // most)
+    assert tile * tiles - problems < max(tiles, 1) or problems == 0
+
+
 def test_one_slot_is_the_least():
     assert default_tile(5, 10**9, 10, 8) == 1
