@@ -21,8 +21,8 @@ from advkit.attack.objective import CustomLoss, Model, Objective
 from advkit.attack.penalty import PenaltySearch
 from advkit.attack.radius import RadiusSearch
 from advkit.attack.result import AttackResult
-from advkit.attack.rounding import ROUNDING_PASSES, Grid
-from advkit.attack.search import Search
+from advkit.attack.rounding import Grid
+from advkit.attack.search import Search, last_passes
 from advkit.losses import LOSSES, dlr
 from advkit.ops import use_backend
 from advkit.ops._check import check_choice, check_count, check_history_dtype
@@ -92,7 +92,9 @@ def lbfgs(
         Images (b, *shape) -> logits (b, K), differentiable by its input. A module is held in
         evaluation mode meanwhile and left as it was found; parameters and their .grad are not
         touched. A plain perceptron, an `nn.Sequential` of Flatten, Linear, Sigmoid, Tanh and ReLU,
-        is evaluated without autograd, with the same digits.
+        is evaluated without autograd, with the same digits. Under `torch.autocast` the search runs
+        in 16 bits, but what is returned fools the network without autocast; that takes up to 3
+        passes more.
     x : Tensor (B, *shape)
         Images inside the box, float32 or float64.
     labels : Tensor (B,) of int64
@@ -170,8 +172,6 @@ def lbfgs(
     if kappa and method == "augmented" and loss != "margin":
         raise ValueError(f'kappa needs loss="margin" with method="augmented", got kappa={kappa!r}')
     history = pairs if history is None else history
-    least = 2 if levels is None else 2 + (ROUNDING_PASSES + 1) // 2
-    check_count("max_evaluations", max_evaluations, least=least)
     check_count("history", history)
     check_count("seed", seed, least=0)
     if tile is not None:
@@ -184,6 +184,7 @@ def lbfgs(
         check_count("levels", levels, least=2)
         first, last = (float(low.min()), float(high.max())) if len(x) else (0.0, 1.0)
         grid = Grid(first, (last - first) / (levels - 1))
+    check_count("max_evaluations", max_evaluations, least=2 + last_passes(grid, x.device) // 2)
     low, high = check_mask(mask, x, flat, low, high)
     if starting_points is not None and method == "penalty":
         raise ValueError('starting_points need method="augmented"')

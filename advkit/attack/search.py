@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,9 +19,19 @@ from advkit.attack.row_sums import row_norm
 from advkit.ops.lbfgs_step import State
 from advkit.optim.tiles import Tile
 
-__all__ = ["Search"]
+__all__ = ["Search", "last_passes"]
 
 NORMED = 1024  # images whose final distances are computed at once
+# Under autocast a network's own rounding is larger than the margin of the points found. Those that
+# do not fool it without autocast are tried again so much farther from their originals.
+STRETCHES = (1.01, 1.03, 1.1)
+
+
+def last_passes(grid: Grid | None, device: torch.device) -> int:
+    """Return how many passes of each image the verification takes at most, with rounding."""
+    if grid is not None:
+        return 1 + ROUNDING_PASSES
+    return 1 + len(STRETCHES) * torch.is_autocast_enabled(device.type)
 
 
 class Search(ABC):
@@ -78,9 +89,7 @@ class Search(ABC):
     ) -> None:
         self.objective, self.x0, self.labels, self.norm = objective, x, labels, norm
         self.lower, self.upper = lower, upper
-        # What verification and rounding need comes last.
-        last = 1 if grid is None else 1 + ROUNDING_PASSES
-        self._passes = 2 * max_evaluations - last
+        self._passes = 2 * max_evaluations - last_passes(grid, x.device)
         self._stop_distance, self._grid = stop_distance, grid
         self._rounds: list[tuple[Tensor, ...]] | None = [] if trajectory else None
         fixed = lower == upper
@@ -186,16 +195,27 @@ class Search(ABC):
         put(self.c_best, index, c, where)
 
     def verify(self, tile: int) -> None:
-        """Ask the network again about every point found, in other batches than it was found in."""
-        found = self.distance.isfinite().nonzero()[:, 0].flip(0)
-        for which in found.split(tile) if len(found) else ():
-            if self._grid is not None:
-                self._round(which, self._grid)
-            still = self.objective.fooled(take(self.best, which), self.labels[which])[0]
-            self.forwards[which] += 1
-            self.status[which[still]] = AttackStatus.FOUND
-            lost = which[~still]
-            self.best[lost] = self.x0[lost]
+        """Ask the network again about every point found, in other batches and without autocast."""
+        found, kind = self.distance.isfinite().nonzero()[:, 0].flip(0), self.x0.device.type
+        mixed = torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if mixed else nullcontext():
+            for which in found.split(tile) if len(found) else ():
+                if self._grid is not None:
+                    self._round(which, self._grid)
+                lost = self._confirm(which)
+                for stretch in STRETCHES if mixed and self._grid is None else ():
+                    x0 = take(self.x0, lost)
+                    farther = x0 + stretch * (take(self.best, lost) - x0)
+                    self.best[lost] = farther.clamp(*self.box(lost))
+                    lost = self._confirm(lost) if len(lost) else lost
+                self.best[lost] = self.x0[lost]
+
+    def _confirm(self, which: Tensor) -> Tensor:
+        """Set the status of images whose points fool the network; return the others."""
+        still = self.objective.fooled(take(self.best, which), self.labels[which])[0]
+        self.forwards[which] += 1
+        self.status[which[still]] = AttackStatus.FOUND
+        return which[~still]
 
     def _round(self, which: Tensor, grid: Grid) -> None:
         """Round points to the grid, as near to their originals as still fools the network."""
