@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ __all__ = [
     "check_starts",
     "check_stop_distance",
 ]
+
+CHECKED = 1024  # images at once
 
 
 def check_number(name: str, value: object, *, least: float) -> None:
@@ -77,19 +80,30 @@ def check_images(x: object, lower: object, upper: object) -> tuple[Tensor, Tenso
         raise ValueError(f"x has images without any values: shape {tuple(x.shape)}")
     flat = x.detach().reshape(len(x), x.shape[1:].numel())
     low, high = check_bounds(lower, upper, x)
-    bad = ~flat.isfinite().all(1)
-    if bad.any():
-        raise ValueError(f"x must be finite, but image {int(bad.nonzero()[0])} holds nan or inf")
-    outside = ((flat < low) | (flat > high)).any(1)
-    if outside.any():
+    infinite = _first_row(lambda some, *_: ~some.isfinite(), flat)
+    if infinite is not None:
+        raise ValueError(f"x must be finite, but image {infinite} holds nan or inf")
+    outside = _first_row(lambda some, low, high: (some < low) | (some > high), flat, low, high)
+    if outside is not None:
         where = "the box of lower and upper"
         if not isinstance(lower, Tensor) and not isinstance(upper, Tensor):
             where = f"the box [{lower:g}, {upper:g}]"
         raise ValueError(
-            f"x must lie in {where}, but image {int(outside.nonzero()[0])} does not: x ranges from "
+            f"x must lie in {where}, but image {outside} does not: x ranges from "
             f"{float(flat.min()):g} to {float(flat.max()):g}; scale x, or give lower and upper"
         )
     return low, high, flat
+
+
+def _first_row(bad: Callable[..., Tensor], flat: Tensor, *bounds: Tensor) -> int | None:
+    """Return the first row where a test holds somewhere; a few rows at a time, to save memory."""
+    for start in range(0, len(flat), CHECKED):
+        rows = slice(start, start + CHECKED)
+        of_rows = (bound if len(bound) == 1 else bound[rows] for bound in bounds)
+        found = bad(flat[rows], *of_rows).any(1).nonzero()
+        if len(found):
+            return start + int(found[0])
+    return None
 
 
 def check_mask(

@@ -245,3 +245,20 @@ def test_an_empty_batch_has_an_empty_result(shape, dtype, attack):
 def test_labels_on_another_device():
     with pytest.raises(ValueError, match="labels must be on cuda"):
         lbfgs(NETWORK, X.cuda(), LABELS)
+
+
+@pytest.mark.parametrize("row", [0, 1023, 1024, 1500])
+def test_the_bad_image_is_named_among_many(row):
+    x, labels = torch.full((1501, 3), 0.5), torch.zeros(1501, dtype=torch.int64)
+    high = torch.ones(1501, 1)
+    for value, message in ((torch.nan, f"image {row} holds nan"), (1.5, f"image {row} does not")):
+        bad = x.clone()
+        bad[row, 2] = value
+        for upper in (1.0, high):
+            with pytest.raises(ValueError, match=message):
+                lbfgs(torch.nn.Linear(3, 2), bad, labels, upper=upper)
+    bad = x.clone()
+    bad[row] = 0.8
+    high[row] = 0.7  # its own bound, not its neighbour's
+    with pytest.raises(ValueError, match=f"image {row} does not"):
+        lbfgs(torch.nn.Linear(3, 2), bad, labels, upper=high)
