@@ -17,7 +17,7 @@ from advkit.ops._check import (
     check_tensor,
     check_vector,
 )
-from advkit.ops.lbfgs_step import Options, State, init, lbfgs_step
+from advkit.ops.lbfgs_step import Options, State, advance_slots, init
 from advkit.ops.lbfgs_step.state import Counter, Scalar
 from advkit.optim.result import MinimizeResult, Round
 from advkit.optim.tiles import Tile, default_tile
@@ -166,7 +166,7 @@ def minimize(
         while len(slots.active):
             x = slots.trial()
             value, gradient = _evaluate(value_and_grad, x.view(-1, *shape), slots.index, pass_index)
-            lbfgs_step(slots.state, value, gradient, slots.active)
+            advance_slots(slots.state, value, gradient, slots.active)
             try:
                 if callback is not None:
                     callback(
@@ -225,15 +225,13 @@ def _evaluate(
     value, gradient = answer
     if isinstance(value, Tensor):
         value = value.detach().contiguous()
-    check_tensor("value_and_grad's value", value, shape=(len(x),), like=x)
+    check_vector("value_and_grad's value", value, size=len(x), like=x)
     if not isinstance(gradient, Tensor) or gradient.shape != x.shape:
         got = tuple(gradient.shape) if isinstance(gradient, Tensor) else type(gradient).__name__
         raise ValueError(f"value_and_grad's gradient must have shape {tuple(x.shape)}, got {got}")
     flat = gradient.detach().reshape(len(x), -1).contiguous()
     check_tensor("value_and_grad's gradient", flat, shape=(len(x), None), like=x)
-    return check_vector(
-        "value_and_grad's value", value.detach().contiguous(), size=len(x), like=x
-    ), flat
+    return value, flat
 
 
 def _empty_result(start: Tensor) -> MinimizeResult:

@@ -46,7 +46,7 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor | None 
     check_vector("loss", loss, size=len(slots), like=trial)
     check_tensor("g_loss", g_loss, shape=(len(slots), n), like=trial)
     _check_state(state)
-    _run(state, loss, g_loss, slots)
+    advance_slots(state, loss, g_loss, slots)
 
 
 def _check_state(state: State) -> None:
@@ -81,7 +81,8 @@ def _check_state(state: State) -> None:
         as_bound(f"state.{name}", bound, trial)
 
 
-def _run(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
+def advance_slots(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:
+    """Do what `lbfgs_step` does, for callers that have checked what users gave them."""
     backend = _dispatch.choose(state.trial)
     if backend != "cpu" and slots.device.type == "cpu" and len(slots):
         least, most = slots.aminmax()
