@@ -21,9 +21,6 @@ from advkit.optim.tiles import Tile
 
 __all__ = ["AugmentedSearch"]
 
-# The penalty's curvature along the margin's gradient, in units of the norm's.
-STRENGTH = 2.0
-
 
 class AugmentedSearch(LegSearch):
     """Legs for ``norm="l2"`` and ``"l1"``; see `LegSearch` for the parameters."""
@@ -81,13 +78,14 @@ class AugmentedSearch(LegSearch):
         # h at the original, were it linear.
         gap = h - row_sum(g * (x - take(self.x0, index)).double())
         gap = torch.maximum(gap, SLACK * h.abs())
+        strength = self._table(index, "strength")
         if self.norm == "l1":
             mu = 1 / size
-            rho = STRENGTH * mu / gap
+            rho = strength * mu / gap
             first_step = 1 / (rho * row_sum(g.square()))
         else:
-            mu, rho = gap / size.square(), STRENGTH / size.square()
-            first_step = torch.full_like(mu, 1 / (1 + STRENGTH))
+            mu, rho = gap / size.square(), strength / size.square()
+            first_step = 1 / (1 + strength)
         bold = self.boldness(index)
         for column, value in (
             (Scalar.MU, bold * mu),

@@ -43,7 +43,9 @@ PROGRESS_AGE = 6
 NOISE_AT_BEST, NOISE_AT_ORIGINAL = 2.0, 4.0
 MOST_CLASSES = 8
 # Sharpness of the smoothed largest logit, see `Leg`.
-COARSE, FINE = 10.0, 60.0
+COARSE, FINE, FINEST = 10.0, 60.0, 500.0
+# The penalty's curvature along the margin's gradient, in units of the norm's; see `legs`.
+STRENGTH, STRONG, STRONGEST = 2.0, 8.0, 30.0
 # As long as nothing is found each leg weighs the norm so much less than the one before, so often.
 BOLDER, BOLDEST = 10.0, 3
 # As the compiled module takes them; subclasses have rules of their own.
@@ -94,12 +96,16 @@ class Leg:
     sharpness : float
         Of the smoothed largest logit, in units of 1 / the margin of the original image; 0: the
         largest logit itself.
+    strength : float
+        The penalty's curvature along the margin's gradient, in units of the norm's. Only legs with
+        a penalty have one, see `augmented.AugmentedSearch`.
     """
 
     start: Start
     rival: int
     evaluations: int
     sharpness: float = 0.0
+    strength: float = STRENGTH
 
 
 FIELDS = tuple(field.name for field in fields(Leg))
@@ -115,8 +121,11 @@ def legs(rivals: int, given: bool, smooth: bool) -> tuple[list[Leg], list[Leg]]:
     given : bool
         Whether there are starting points of the user's.
     smooth : bool
-        Whether to smooth the largest of the other logits at first: for targets, to which the way
-        may lead between classes.
+        Whether to smooth the largest of the other logits: for targets, to which the way may lead
+        between classes. What is smoothed is larger, by up to log(classes) / sharpness, and keeps
+        points off the boundary; so the last of the repeated legs hardly smooths. They differ in
+        the strength of the penalty, too: a point that is caught between kinks in one leg's
+        landscape is free in another's.
     """
     by_class = [Leg(Start.ORIGINAL, rank, 12) for rank in range(1, min(rivals, MOST_CLASSES + 1))]
     polish = Leg(Start.BEST, -1, 30, FINE if smooth else 0.0)
@@ -124,9 +133,9 @@ def legs(rivals: int, given: bool, smooth: bool) -> tuple[list[Leg], list[Leg]]:
     if smooth:
         begin = [Leg(Start.ORIGINAL, -1, 24, COARSE), *users, polish]
         return begin, [
-            Leg(Start.NEAR_BEST, -1, 20, FINE),
-            Leg(Start.NEAR_ORIGINAL, -1, 24, COARSE),
-            polish,
+            Leg(Start.NEAR_BEST, -1, 20, FINE, STRONG),
+            Leg(Start.NEAR_ORIGINAL, -1, 24, FINE),
+            Leg(Start.BEST, -1, 30, FINEST, STRONGEST),
         ]
     first = Leg(Start.ORIGINAL, -1, 14)
     begin = [first, *users, *by_class[:2], polish, *by_class[2:]]
