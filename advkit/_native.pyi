@@ -40,7 +40,6 @@ class LegRules:
     boldest: int
     noise_at_best: float
     noise_at_original: float
-    strength: float
     at_face: float
     least_gradient: float
     most_growth: float

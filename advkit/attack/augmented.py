@@ -7,8 +7,6 @@ over the weight of the norm (1/mu is the paper's c) happens inside the run, not 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -24,8 +22,6 @@ __all__ = ["AugmentedSearch"]
 
 class AugmentedSearch(LegSearch):
     """Legs for ``norm="l2"`` and ``"l1"``; see `LegSearch` for the parameters."""
-
-    rules: ClassVar[dict[str, float]] = {"strength": STRENGTH}
 
     def state(self, tile: int) -> State:
         """Return a state whose slots hold the first images."""

@@ -163,7 +163,7 @@ class LegSearch(Search):
         See `Search`.
     """
 
-    rules: ClassVar[dict[str, float]]  # those of `LegRules` that are the subclass's
+    rules: ClassVar[dict[str, float]] = {}  # those of `LegRules` that are the subclass's
     radius: Tensor | None = None  # of the images' boxes, where legs have them
 
     def __init__(

@@ -32,8 +32,8 @@ struct LegsAt {
   std::uintptr_t starts;
   int64_t starts_row;
   int order;
-  std::uintptr_t slack, gap, stop_distance, leg, age, rival, forwards, backwards, sharpness, nearest, mark, distance, c_best, radius,
-      best, ranked, key;
+  std::uintptr_t slack, gap, stop_distance, leg, age, rival, forwards, backwards, sharpness, nearest, mark, distance, c_best,
+      radius, best, ranked, key;
   int64_t ranks;
   std::uintptr_t noise, table;
   int64_t legs, repeated, passes;

@@ -35,7 +35,6 @@ void bind_runtime(py::module_& m) {
       .def_readwrite("boldest", &LegRules::boldest)
       .def_readwrite("noise_at_best", &LegRules::noise_at_best)
       .def_readwrite("noise_at_original", &LegRules::noise_at_original)
-      .def_readwrite("strength", &LegRules::strength)
       .def_readwrite("at_face", &LegRules::at_face)
       .def_readwrite("least_gradient", &LegRules::least_gradient)
       .def_readwrite("most_growth", &LegRules::most_growth);

@@ -26,7 +26,7 @@ class AugmentedLeg : Leg<T, H> {
  private:
   // Multiplier, penalty and first step, which are right if h is linear and no bound is met.
   void set_out(double size) const {
-    const double gap = this->gap(), strength = this->p_.rules.strength;
+    const double gap = this->gap(), strength = this->present(leg_column::strength);
     double mu, rho, first_step;
     if (norm == Norm::l1) {
       const double euclidean = this->steepness(Order::euclidean);

@@ -148,9 +148,10 @@ template <class T, class H = T>
 void leg_round(const LegParams<T, H>& p, int threads) {
   const auto run = [&](auto leg) {
     using Kind = typename decltype(leg)::type;
-    for_images<T>(p.step.rows, p.step.n, p.step.m, threads, [&](int64_t i, int64_t then, const Crew& crew, const Scratch<T>& scratch) {
-      Kind(p, i, then, crew, scratch).advance();
-    });
+    for_images<T>(
+        p.step.rows, p.step.n, p.step.m, threads, [&](int64_t i, int64_t then, const Crew& crew, const Scratch<T>& scratch) {
+          Kind(p, i, then, crew, scratch).advance();
+        });
   };
   switch (p.order) {
     case Order::largest:

@@ -15,7 +15,7 @@ namespace {
 enum class Start : int { original = 0, given = 1, best = 2, near_best = 3, near_original = 4 };
 // Of the table of legs.
 namespace leg_column {
-enum : int { start, rival, evaluations, sharpness, columns };
+enum : int { start, rival, evaluations, sharpness, strength, columns };
 }
 
 inline double finite_or_one(double v) { return std::isfinite(v) ? v : 1.0; }
@@ -134,7 +134,8 @@ class Leg {
       const double unit = known() ? length(p_.best + image_ * n_, Order::euclidean) : 1.0;
       const T far = static_cast<T>((kind == Start::near_best ? p_.rules.noise_at_best : p_.rules.noise_at_original) * unit);
       const T* noise = p_.noise + window();
-      const T size = static_cast<T>(norm_of(crew_, n_, Order::euclidean, [=](int64_t i, auto lanes) { return load_double(noise + i, lanes); }));
+      const T size = static_cast<T>(
+          norm_of(crew_, n_, Order::euclidean, [=](int64_t i, auto lanes) { return load_double(noise + i, lanes); }));
       sweep<T, 0>(crew_, n_, [=](int64_t i, auto lanes, auto&) {
         const Bounds<T> b = box.at(i, lanes);
         store(to + i, clamp<T>(load(from + i, lanes) + far * (load(noise + i, lanes) / size), b.lower, b.upper), lanes);
@@ -157,6 +158,13 @@ class Leg {
     return known() ? 1.0 : std::pow(p_.rules.bolder, legs);
   }
 
+  // A column of the present leg.
+  double present(int which) const {
+    const int64_t begin = p_.legs - p_.repeated, leg = p_.leg[image_];
+    const int64_t line = leg < begin ? leg : begin + (leg - begin) % p_.repeated;
+    return p_.table[line * leg_column::columns + which];
+  }
+
   const LegParams<T, H>& p_;
   const Crew& crew_;
   const Scratch<T>& scratch_;
@@ -165,13 +173,6 @@ class Leg {
   const double h_;
 
  private:
-  // A column of the present leg.
-  double present(int which) const {
-    const int64_t begin = p_.legs - p_.repeated, leg = p_.leg[image_];
-    const int64_t line = leg < begin ? leg : begin + (leg - begin) % p_.repeated;
-    return p_.table[line * leg_column::columns + which];
-  }
-
   // Where its noise begins: the upper bits of a multiple of 2^64 over the golden ratio, see advkit/attack/noise.py.
   int64_t window() const {
     const uint64_t spread = 11400714819323198487u;

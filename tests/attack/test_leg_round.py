@@ -20,7 +20,11 @@ ROUNDS = 60
 # Legs of every kind, short enough to be through in those, one long enough to end without progress.
 EVERY_LEG = (
     [Leg(Start.ORIGINAL, -1, 7), Leg(Start.GIVEN, 2, 5), Leg(Start.BEST, 1, 20, 3.0)],
-    [Leg(Start.NEAR_BEST, -1, 5), Leg(Start.NEAR_ORIGINAL, 3, 6, 2.0), Leg(Start.ORIGINAL, -1, 4)],
+    [
+        Leg(Start.NEAR_BEST, -1, 5, 0.0, 8.0),
+        Leg(Start.NEAR_ORIGINAL, 3, 6, 2.0),
+        Leg(Start.ORIGINAL, -1, 4),
+    ],
 )
 OF_IMAGES = (
     *("leg", "age", "rival", "forwards", "backwards", "sharpness", "nearest", "mark", "distance"),

@@ -140,13 +140,13 @@ struct StepParams {
   int32_t stagnation_window, max_evaluations;
 };
 
-// When a leg of an attack ends and how the next begins; the constants of advkit/attack/legs.py, augmented.py and radius.py.
+// When a leg of an attack ends and how the next begins; the constants of advkit/attack/legs.py and radius.py.
 struct LegRules {
   double slack, prune, progress;
   int64_t prune_age, progress_age;
   double bolder;
   int64_t boldest;
-  double noise_at_best, noise_at_original, strength, at_face, least_gradient, most_growth;
+  double noise_at_best, noise_at_original, at_face, least_gradient, most_growth;
 };
 
 // A round of b legs, each in a slot of the solver, of B images; the names are those of advkit/attack/legs.py.
@@ -174,7 +174,7 @@ struct LegParams {
   const int64_t *ranked, *key;                 // (B, ranks) classes by their logits; (B,)
   int64_t ranks;
   const T* noise;                              // (n + windows - 1), windows being 2^16
-  const double* table;                         // (legs, 4): start, rival, evaluations, sharpness; the repeated ones last
+  const double* table;                         // (legs, 5), rows of `Leg`, the repeated ones last
   int64_t legs, repeated;
   int64_t passes;                              // that an image may have had before its last evaluation
   LegRules rules;
