@@ -122,10 +122,9 @@ def legs(rivals: int, given: bool, smooth: bool) -> tuple[list[Leg], list[Leg]]:
         Whether there are starting points of the user's.
     smooth : bool
         Whether to smooth the largest of the other logits: for targets, to which the way may lead
-        between classes. What is smoothed is larger, by up to log(classes) / sharpness, and keeps
-        points off the boundary; so the last of the repeated legs hardly smooths. They differ in
-        the strength of the penalty, too: a point that is caught between kinks in one leg's
-        landscape is free in another's.
+        between classes. What is smoothed is larger, by up to log(classes) / sharpness, so the last
+        of the repeated legs hardly smooths. Its penalty is the strongest: neither helps alone as
+        much as both do.
     """
     by_class = [Leg(Start.ORIGINAL, rank, 12) for rank in range(1, min(rivals, MOST_CLASSES + 1))]
     polish = Leg(Start.BEST, -1, 30, FINE if smooth else 0.0)
