@@ -22,9 +22,9 @@ _DECAY = (1e-5, 1e-5, 1e-6)
 _RADII = (0.02, 0.04, 0.06)
 _QUICK_EPOCHS = 6
 
-# What is compared. Pools of all layers are the paper's own proposal. The probabilities of dropout, and
-# the last row, whose examples lie half way to the border, are the best of what was tried on mnist-5k,
-# by its test error; on other data nothing was chosen.
+# What is compared. Pools of all layers are the paper's own proposal. The probabilities of dropout,
+# and the last row, whose examples lie half way to the border, are the best of what was tried on
+# mnist-5k, by its test error; on other data nothing was chosen.
 ARMS: dict[str, dict[str, Any]] = {
     "no decay": {"decay": (0.0, 0.0, 0.0)},
     "weight decay": {"decay": _DECAY},

@@ -10,7 +10,7 @@ from advkit.experiments._matrices import against_noise, beside, exceptions
 from advkit.experiments.paper import NAMES, TABLE1, TABLE2
 from advkit.experiments.setting import Outcome, Setting
 from advkit.report import heatmap
-from advkit.transfer import TransferMatrix, against_kappa, against_rms, matrix
+from advkit.transfer import TransferCurve, TransferMatrix, against_kappa, against_rms, matrix
 
 __all__ = ["run"]
 
@@ -95,6 +95,8 @@ def run(setting: Setting) -> Outcome:
             f"on the training set). Targets: {setting.targets}.",
             f"The smallest entry of the diagonal is {100 * diagonal:.1f} %.",
             exceptions(noise),
+            "At one RMS the diagonal is below 100 % where changes were longer than that before: "
+            "scaled down they no longer fool. With targets they may also lead past the target.",
             '"not clipped": values leave [0, 1], as N(0, stddev^2) does; "in the box": the noise '
             "is scaled until it has that RMS within [0, 1].",
             f"The attacks on {len(models)} networks took {seconds:.1f} s"
@@ -103,15 +105,25 @@ def run(setting: Setting) -> Outcome:
         records=found.as_rows(),
         data={
             "matrix": found.to_dict(),
-            "against rms": by_rms.as_rows(),
-            "against kappa": by_kappa.as_rows(),
+            "against rms": _errors(by_rms),
+            "against kappa": _errors(by_kappa),
             "attack seconds": seconds,
         },
         pictures={"table2.png": draw},
     )
 
 
-def _means(curve: Any) -> list[dict[str, Any]]:
+def _errors(curve: TransferCurve) -> dict[str, Any]:
+    """Return the errors along a curve by row and column."""
+    models = curve.matrices[0].models
+    return {
+        curve.parameter: list(curve.values),
+        "images": curve.matrices[0].images,
+        "errors": {s: {name: list(curve.errors(s, name)) for name in models} for s in models},
+    }
+
+
+def _means(curve: TransferCurve) -> list[dict[str, Any]]:
     """Return the mean error of the other networks along a curve, a row for each source."""
     first: TransferMatrix = curve.matrices[0]
     sources: list[str | None] = [*first.models]
