@@ -1,8 +1,9 @@
 """Transfer between ImageNet networks: EfficientNet-Lite0, 1 and 2 on Foolbox's sample images.
 
 `advkit.transfer.matrix` takes any functions from images to logits, each with its own
-preprocessing: here the three take the same 224 x 224 images, resize them to 224, 240 and 260 pixels and standardise
-them. Networks of torchvision and timm go in the same way, with weights from where you have them:
+preprocessing: here the three take the same 224 x 224 images, resize them to 224, 240 and 260 pixels
+and standardise them. Networks of torchvision and timm go in the same way, with weights from where
+you have them:
 
     from torchvision.models import AlexNet_Weights, alexnet
     weights = AlexNet_Weights.IMAGENET1K_V1
@@ -71,7 +72,7 @@ def load(name: str) -> nn.Module:
 def samples() -> tuple[Tensor, Tensor]:
     """Return Foolbox's 20 images (20, 3, 224, 224) in [0, 1] and their classes."""
     foolbox = import_module("foolbox")
-    model = foolbox.PyTorchModel(nn.Identity(), bounds=(0, 1), device="cpu")
+    model = foolbox.PyTorchModel(nn.Identity().eval(), bounds=(0, 1), device="cpu")
     return foolbox.utils.samples(model, dataset="imagenet", batchsize=20)
 
 

@@ -51,7 +51,10 @@ def curves(
     figure = Figure(figsize=(6.5, 4.2), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for place, (name, (where, values)) in enumerate(lines.items()):
-        axes.plot(where, values, marker=_MARKS[place % len(_MARKS)], label=name, alpha=0.8)
+        axes.plot(
+            where, values, marker=_MARKS[place % len(_MARKS)], label=name, alpha=0.8,
+            markersize=max(4, 11 - 3 * place),  # those below show where lines coincide
+        )  # fmt: skip
     if logarithmic:
         axes.set_xscale("log")
     axes.set_xlabel(across)
