@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from advkit.attack import correctly_classified, lbfgs
+from advkit.attack import correctly_classified
+from advkit.attack.lbfgs import lbfgs
 from advkit.data import load
 from advkit.experiments._linear import exact_distance
 from advkit.experiments.setting import Outcome, Setting

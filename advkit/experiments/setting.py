@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from advkit._files import replacing
-from advkit.attack import AttackResult, lbfgs, random_targets
+from advkit.attack import AttackResult, random_targets
+from advkit.attack.lbfgs import lbfgs
 from advkit.data import Dataset, load
 from advkit.models import Autoencoder, TrainedModel, trained
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advkit.attack import lbfgs
+from advkit.attack.lbfgs import lbfgs
 
 __all__ = ["Pool", "Pools", "cuts"]
 
@@ -101,7 +101,7 @@ class Pool:
             The examples.
         """
         result = lbfgs(above, values, labels, max_evaluations=settings.max_evaluations)
-        examples = result.adversarial
+        examples: Tensor = result.adversarial
         if settings.overshoot != 1:
             examples = (values + settings.overshoot * (examples - values)).clamp(0, 1)
         return examples

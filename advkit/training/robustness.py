@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from advkit.attack import lbfgs
+from advkit.attack.lbfgs import lbfgs
 from advkit.transfer.matrix import Model, predictions
 
 __all__ = ["Robustness", "robustness"]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from advkit._progress import progress_bar
-from advkit.attack import AttackResult, lbfgs
+from advkit.attack import AttackResult
 from advkit.attack._input import check_images, check_labels
+from advkit.attack.lbfgs import lbfgs
 from advkit.ops._check import check_choice, check_count
 from advkit.transfer.changes import CLIPS, amplify, gaussian, rms
 from advkit.transfer.result import TransferCell, TransferMatrix, TransferRow
