@@ -82,6 +82,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "adam, for ae400-10 lbfgs)",
     )
     parser.add_argument(
+        "--epochs",
+        metavar="N",
+        type=integer(1),
+        help="of the networks' training, with lbfgs evaluations (default: those of the data)",
+    )
+    parser.add_argument(
         "--seeds", metavar="N", type=integer(1), default=3, help="trainings of each kind"
     )
     parser.add_argument(
@@ -123,6 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         work=folder / WORK,
         targets=arguments.targets,
         optimizer=arguments.optimizer,
+        epochs=arguments.epochs,
         seeds=arguments.seeds,
         seed=arguments.seed,
         quick=arguments.quick,

@@ -74,6 +74,8 @@ class Setting:
         wrong one.
     optimizer : str, optional
         That of the networks' training, "adam" or "lbfgs"; by default the networks' own.
+    epochs : int, optional
+        Of the networks' training; by default those of the data set.
     seeds : int
         How often to train, where an experiment shows a spread.
     seed : int
@@ -91,6 +93,7 @@ class Setting:
     work: Path
     targets: str = "random"
     optimizer: str | None = None
+    epochs: int | None = None
     seeds: int = 3
     seed: int = 0
     quick: bool = False
@@ -100,11 +103,11 @@ class Setting:
     def network(self, name: str, *, half: int | None = None) -> TrainedModel:
         """Return a network, trained now or before."""
         self.say(f"network {name}" + ("" if half is None else f", trained on P{half}"))
-        quick: dict[str, Any] = {}
+        options: dict[str, Any] = {"epochs": self.epochs}
         if self.quick:
-            quick = {"autoencoder": _QUICK_AUTOENCODER} if name.startswith("ae") else {}
             own = self.optimizer or ("lbfgs" if name.startswith("ae") else "adam")
-            quick["epochs"] = 150 if own == "lbfgs" else _QUICK_EPOCHS
+            options["epochs"] = self.epochs or (150 if own == "lbfgs" else _QUICK_EPOCHS)
+            options |= {"autoencoder": _QUICK_AUTOENCODER} if name.startswith("ae") else {}
         found = trained(
             name,
             self.data,
@@ -112,7 +115,7 @@ class Setting:
             optimizer=self.optimizer,
             seed=self.seed,
             progress=self.progress,
-            **quick,
+            **options,
         )
         found.model.requires_grad_(False)
         return found
@@ -173,6 +176,7 @@ class Setting:
             "images": self.images,
             "targets": self.targets,
             "optimizer": self.optimizer,
+            "epochs": self.epochs,
             "seeds": self.seeds,
             "seed": self.seed,
             "quick": self.quick,

@@ -52,8 +52,8 @@ class Pools:
 
     layers: tuple[int, ...] = (0, 1, 2)
     size: int = 2000
-    refresh: int = 100
-    every: int = 5
+    refresh: int = 500
+    every: int = 25
     start: int = 1
     weight: float = 1.0
     overshoot: float = 1.0
