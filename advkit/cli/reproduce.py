@@ -117,15 +117,13 @@ def run(arguments: argparse.Namespace) -> int:
     with user_errors():
         for module, extra in (("rich", "cli"), ("matplotlib", "cli"), ("safetensors", "models")):
             require(module, extra=extra, purpose="advkit reproduce")
-        available = len(load(arguments.data, "test"))
+        load(arguments.data, "test")  # what is missing is told before any work
     prepare_folder(folder, (f"{name}.json",), force=arguments.force)
     images = arguments.images or (experiment.quick_images if arguments.quick else experiment.images)
-    if images > available:
-        print(f"note: only {available} test images", file=sys.stderr)
     start = time.perf_counter()
     setting = Setting(
         data=arguments.data,
-        images=min(images, available),
+        images=images,
         work=folder / WORK,
         targets=arguments.targets,
         optimizer=arguments.optimizer,

@@ -66,7 +66,7 @@ class Setting:
     data : str
         Name of the data set.
     images : int
-        How many images to attack: the first ones.
+        How many images to attack: the first ones; all where there are fewer.
     work : pathlib.Path
         Folder for what is kept until all is done, so that an interrupted run goes on from there.
     targets : {"random", "none"}
