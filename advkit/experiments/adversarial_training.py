@@ -99,8 +99,8 @@ def run(setting: Setting) -> Outcome:
             f"{_NAME}, seeds {setting.seed} to {setting.seed + seeds - 1}, the same schedule for "
             "every row. The paper's test errors are on MNIST (pools: below 1.2 %).",
             f"Distortion and errors within an RMS: the first {records[0]['images']} test images, "
-            "by an untargeted attack on each trained network as it is. Attacks give upper bounds of "
-            "distortions.",
+            "by an untargeted attack on each trained network as it is. Attacks give upper bounds "
+            "of distortions.",
             *(_verdict(records, arm) for arm in _VERDICTS),
         ],
         records=records,

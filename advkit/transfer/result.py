@@ -106,7 +106,7 @@ class TransferMatrix:
     settings: dict[str, Any]
 
     def __repr__(self) -> str:
-        """Return size and mean off-diagonal error on one line."""
+        """Return its size on one line."""
         text = f"TransferMatrix({len(self.models)} networks, {len(self.rows)} rows"
         return text + f", {self.images} images)"
 
