@@ -10,10 +10,6 @@ from advkit.transfer import TransferMatrix, TransferRow
 
 __all__ = ["against_noise", "beside", "exceptions"]
 
-_WIDER = (
-    "The intervals are those of independent samples; on the same images they are wider than needed."
-)
-
 
 def beside(
     matrix: TransferMatrix,
@@ -86,11 +82,10 @@ def exceptions(table: Sequence[Mapping[str, Any]]) -> str:
     if not missing:
         return (
             "Adversarial images fool every other network more than noise of the same RMS does: in "
-            f"all {len(table)} off-diagonal cells the 95 % interval of the difference is above 0. "
-            f"{_WIDER}"
+            f"all {len(table)} off-diagonal cells the 95 % interval of the difference is above 0."
         )
     return (
         f"In {len(table) - len(missing)} of {len(table)} off-diagonal cells adversarial images "
         "fool more than noise of the same RMS, the 95 % interval of the difference being above 0. "
-        f"Not shown: {', '.join(missing)}. {_WIDER}"
+        f"Not shown: {', '.join(missing)}."
     )

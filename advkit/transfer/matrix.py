@@ -15,7 +15,8 @@ from advkit.attack import AttackResult
 from advkit.attack._input import check_images, check_labels
 from advkit.attack.lbfgs import lbfgs
 from advkit.ops._check import check_choice, check_count
-from advkit.transfer.changes import CLIPS, amplify, gaussian, rms
+from advkit.transfer.changes import CLIPS, amplify, gaussian
+from advkit.transfer.changes import rms as rms_of
 from advkit.transfer.result import TransferCell, TransferMatrix, TransferRow
 
 __all__ = ["Attack", "Model", "distort", "matrix", "predictions"]
@@ -108,11 +109,17 @@ def matrix(
     )
     planned = _plan(results, x, noise=noise, sizes=rms, clips=clip, seed=seed, box=box)
     clean = {name: predictions(model, x, batch_size) for name, model in models.items()}
-    rows = []
+    rows: list[TransferRow] = []
+    wrong: dict[tuple[str, str], Tensor] = {}  # of the adversarial images, by source and network
     with progress_bar(progress, "transfer", len(planned)) as advance:
         for row, images in planned:
             changed = images()
-            rows.append(_fill(row, changed, models, x, labels, targets, clean, batch_size))
+            answers = {
+                name: predictions(model, changed, batch_size) for name, model in models.items()
+            }
+            if row["kind"] == "adversarial":
+                wrong |= {(row["made_for"], name): answers[name] != labels for name in models}
+            rows.append(_fill(row, rms_of(changed, x), answers, labels, targets, clean, wrong))
             advance(1, row["name"])
     settings = {
         "attack": next(iter(results.values())).settings,
@@ -245,7 +252,7 @@ def _plan(
     for name, result in results.items():
 
         def matched(result: AttackResult = result) -> Tensor:
-            return gaussian(x, rms(result.adversarial, x), seed=seed, **box)
+            return gaussian(x, rms_of(result.adversarial, x), seed=seed, **box)
 
         add("matched noise", f"Gaussian, RMS as {name}", matched, made_for=name, clip="exact")
     for size in noise:
@@ -277,32 +284,31 @@ def _words(size: float, clip: str) -> str:
 
 def _fill(
     row: dict[str, Any],
-    changed: Tensor,
-    models: Mapping[str, Model],
-    x: Tensor,
+    sizes: Tensor,
+    answers: Mapping[str, Tensor],
     labels: Tensor,
     targets: Tensor | None,
     clean: Mapping[str, Tensor],
-    batch_size: int,
+    adversarial: Mapping[tuple[str, str], Tensor],
 ) -> TransferRow:
-    """Feed the images of a row to every network."""
-    sizes = rms(changed, x)
-    moved = sizes > 0
-    answers = {name: predictions(model, changed, batch_size) for name, model in models.items()}
-    source = None if row["made_for"] is None or row["kind"] == "matched noise" else row["made_for"]
+    """Count what every network answers to the images of a row."""
+    moved, noise = sizes > 0, row["kind"] == "matched noise"
+    source = None if noise else row["made_for"]
     cells = []
-    for name in models:
-        wrong = answers[name] != labels
-        same = None if source is None else wrong & (answers[name] == answers[source])
+    for name, found in answers.items():
+        wrong = found != labels
         errors = int(wrong.sum())
-        alike = None if same is None else int(same.sum())
+        alike = None if source is None else int((wrong & (found == answers[source])).sum())
         cells.append(
             TransferCell(
                 errors=errors,
                 same_mistake=alike,
                 other_mistake=None if alike is None else errors - alike,
-                target_match=None if targets is None else int((answers[name] == targets).sum()),
+                target_match=None if targets is None else int((found == targets).sum()),
                 new_errors=int((wrong & (clean[name] == labels)).sum()),
+                adversarial_too=int((wrong & adversarial[row["made_for"], name]).sum())
+                if noise
+                else None,
             )
         )
     return TransferRow(

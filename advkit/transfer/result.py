@@ -34,6 +34,8 @@ class TransferCell:
         Images that it gives the target of the attack; None without targets.
     new_errors : int
         Errors among the images that it has right undistorted.
+    adversarial_too : int or None
+        In rows "matched noise": errors on images that it has wrong as adversarial images, too.
     """
 
     errors: int
@@ -41,6 +43,7 @@ class TransferCell:
     other_mistake: int | None
     target_match: int | None
     new_errors: int
+    adversarial_too: int | None
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,8 @@ class TransferMatrix:
         -------
         tuple of float
             Error on the adversarial images less that on the noise whose RMS is the same image by
-            image, and the ends of the interval of the difference, see `difference_interval`. The
+            image, and the ends of the interval of the difference, see `difference_interval`: the
+            images are the same. The
             lower end is above 0 where adversarial images fool more "within confidence".
 
         Raises
@@ -172,9 +176,10 @@ class TransferMatrix:
         """
         column = self._column(model)
         first = self.row("adversarial", made_for).cells[column].errors
-        second = self.row("matched noise", made_for).cells[column].errors
-        ends = difference_interval(first, second, self.images, confidence=confidence)
-        return (first - second) / self.images, *ends
+        noise = self.row("matched noise", made_for).cells[column]
+        both = noise.adversarial_too or 0
+        ends = difference_interval(both, first, noise.errors, self.images, confidence=confidence)
+        return (first - noise.errors) / self.images, *ends
 
     def as_rows(self, *, confidence: float = 0.95) -> list[dict[str, Any]]:
         """Return the matrix as flat records, one for each cell, for CSV files and data frames."""

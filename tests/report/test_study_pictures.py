@@ -21,7 +21,7 @@ def made(*errors):
     rows = tuple(
         TransferRow(
             f"row {place}", "noise", None, 0.1, "none", 0.1, 0.1, 10,
-            tuple(TransferCell(count, None, None, None, count) for count in pair),
+            tuple(TransferCell(count, None, None, None, count, None) for count in pair),
         )
         for place, pair in enumerate(errors)
     )  # fmt: skip

@@ -55,9 +55,12 @@ def test_against_a_plain_loop(models, images, labels, targets, targeted):
         matched = found.row("matched noise", source)
         np.testing.assert_allclose(rms(noisy, images), sizes, rtol=1e-6)
         for fed, cell in zip(models.values(), matched.cells, strict=True):
-            answers = loop(fed, noisy)
-            assert cell.errors == sum(a != t for a, t in zip(answers, truth, strict=True))
+            answers, before = loop(fed, noisy), loop(fed, result.adversarial)
+            wrong = [a != t for a, t in zip(answers, truth, strict=True)]
+            assert cell.errors == sum(wrong)
             assert cell.same_mistake is None
+            too = [w and b != t for w, b, t in zip(wrong, before, truth, strict=True)]
+            assert cell.adversarial_too == sum(too)
 
 
 def test_rows_and_diagonal(models, images, labels):
