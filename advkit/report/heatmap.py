@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ __all__ = ["heatmap"]
 
 _CELL, _LABEL, _MARGIN = 0.95, 2.7, 0.2  # inches
 _ROW = 0.42
+_COLUMN_CHARACTERS = 13
 _DPI = 150
 _DARK = 0.55  # error from which numbers are white
 
@@ -74,7 +76,7 @@ def heatmap(
     )
     errors = [[matrix.error(row, name) for name in matrix.models] for row in shown]
     axes.imshow(errors, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(columns)), [name.replace("(", "\n(") for name in columns])
+    axes.set_xticks(range(len(columns)), [_broken(name) for name in columns])
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(shown)), [_label(row, known) for row in shown])
     axes.tick_params(length=0, labelsize=8.5)
@@ -92,7 +94,7 @@ def heatmap(
                 va="center", fontsize=6, color=colour,
             )  # fmt: skip
         axes.text(
-            len(columns) - 0.35, place, f"{row.distortion_of_all:.3f}", ha="left", va="center",
+            len(columns) - 0.35, place, f"{row.distortion_of_all:#.2g}", ha="left", va="center",
             fontsize=9,
         )  # fmt: skip
     axes.text(len(columns) - 0.35, -0.75, "mean RMS", ha="left", va="bottom", fontsize=8.5)
@@ -110,6 +112,14 @@ def heatmap(
     )
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, format=path.suffix[1:] or "png")
+
+
+def _broken(name: str) -> str:
+    """Return a name in lines that fit a column."""
+    lines = (
+        textwrap.fill(part, _COLUMN_CHARACTERS) for part in name.replace("(", "\n(").split("\n")
+    )
+    return "\n".join(lines)
 
 
 def _label(row: TransferRow, names: Mapping[str, str]) -> str:

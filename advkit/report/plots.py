@@ -109,7 +109,7 @@ def dots(
             axes.plot(values[kind], [row] * len(values[kind]), "o", color="#08519c", alpha=0.7)
         axes.set_yticks(range(len(kinds)), kinds if place == 0 else [""] * len(kinds))
         axes.set_ylim(len(kinds) - 0.5, -0.5)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.08 * max(map(max, values.values())) or None)
         axes.set_xlabel(heading)
         axes.grid(axis="x", alpha=0.3)
     if title:

@@ -106,6 +106,17 @@ def test_adversarial_training_goes_on_and_tells_the_truth(tmp_path, monkeypatch,
 
 
 @pytest.mark.usefixtures("small")
+def test_every_seed_is_trained_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "ARMS", {"weight decay": pools.ARMS["weight decay"]})
+    monkeypatch.setattr(pools, "_VERDICTS", ())
+    words = ["reproduce", "adversarial-training", "--images", "12", "--epochs", "3"]
+    assert main([*words, "--seeds", "2", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "adversarial-training.json").read_text())
+    assert [row["seed"] for row in report["rows"]] == [0, 1]
+    assert report["rows"][0]["distortion"] != report["rows"][1]["distortion"]
+
+
+@pytest.mark.usefixtures("small")
 def test_results_are_not_replaced_unasked(tmp_path, one_line):
     (tmp_path / "table1.json").write_text("{}")
     words = ["reproduce", "table1", "--out", str(tmp_path)]
