@@ -99,6 +99,7 @@ def run(setting: Setting) -> Outcome:
             "scaled down they no longer fool. With targets they may also lead past the target.",
             '"not clipped": values leave [0, 1], as N(0, stddev^2) does; "in the box": the noise '
             "is scaled until it has that RMS within [0, 1].",
+            _unreached(by_kappa),
             f"The attacks on {len(models)} networks took {seconds:.1f} s, "
             f"{busy:.1f} s of processor time (less where some were read back).",
         ],
@@ -112,6 +113,21 @@ def run(setting: Setting) -> Outcome:
         },
         pictures={"table2.png": draw},
     )
+
+
+def _unreached(curve: TransferCurve) -> str:
+    """Return in a sentence where the attack does not reach a confidence."""
+    missing = []
+    for kappa, each in zip(curve.values, curve.matrices, strict=True):
+        for name in each.models:
+            row = each.row("adversarial", name)
+            if each.error(row, name) < 1:
+                share = 100 * row.changed / each.images
+                missing.append(
+                    f"{NAMES.get(name, name)} at kappa {kappa:g} ({share:.0f} % changed)"
+                )
+    words = "Where the attack does not reach kappa within the box, the image stays as it is: "
+    return words + (", ".join(missing) or "nowhere") + "."
 
 
 def _errors(curve: TransferCurve) -> dict[str, Any]:
