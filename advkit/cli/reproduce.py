@@ -21,6 +21,7 @@ from advkit.experiments import EXPERIMENTS, Outcome, Setting
 from advkit.report import csv_text, markdown_table
 
 WORK = "work"
+_TIME = "seconds, without what was read back after an interruption"
 _DESCRIPTION = """\
 Run one experiment of the paper, and write
 
@@ -162,7 +163,7 @@ def _write(
             parts += [f"![{file}]({file})" for file in outcome.pictures]
     command = [{"what": key, "value": value} for key, value in setting.to_dict().items()]
     command += [{"what": key, "value": value} for key, value in origin.items()]
-    parts += ["## Settings", markdown_table([*command, {"what": "seconds", "value": seconds}])]
+    parts += ["## Settings", markdown_table([*command, {"what": _TIME, "value": seconds}])]
     texts = {
         f"{name}.md": "\n\n".join(parts) + "\n",
         f"{name}.csv": csv_text(outcome.records),
