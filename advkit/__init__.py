@@ -2,9 +2,19 @@
 
 from importlib.metadata import version as _version
 
-from advkit import attack, data, models, ops, optim
+from advkit import attack, data, models, ops, optim, training, transfer
 from advkit._config import show_config
 
 __version__ = _version("advkit")
 
-__all__ = ["__version__", "attack", "data", "models", "ops", "optim", "show_config"]
+__all__ = [
+    "__version__",
+    "attack",
+    "data",
+    "models",
+    "ops",
+    "optim",
+    "show_config",
+    "training",
+    "transfer",
+]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import advkit
-from advkit.cli import attack, bench, info
+from advkit.cli import attack, bench, info, reproduce
 from advkit.cli._common import CommandError, HelpFormatter, Parser
 
 _EXAMPLES = """\
@@ -14,6 +14,7 @@ examples:
   advkit info                              what is installed and in use
   advkit attack --out digits               fool a network on 200 digits, with a figure
   advkit attack --help                     every option of the attack
+  advkit reproduce table2 --quick --out t2  a table of the paper, in two minutes
   advkit bench --quick --out times         time it and its peers, in a clone
 """
 
@@ -58,6 +59,6 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True
     )
-    for command in (attack, bench, info):
+    for command in (attack, reproduce, bench, info):
         command.add_parser(commands)
     return parser

@@ -76,7 +76,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="NAME",
         default="fc100-100-10",
         help="fc10-LAMBDA (linear, weight decay LAMBDA, such as fc10-1e-4), fc100-100-10, "
-        "fc123-456-10 or fc200-200-10 (sigmoid units)",
+        "fc123-456-10, fc200-200-10 (sigmoid units) or ae400-10 (on a sparse autoencoder)",
     )
     what.add_argument(
         "--data",

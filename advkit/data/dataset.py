@@ -102,6 +102,28 @@ class Dataset:
             classes=tuple(self.classes[old] for old in kept),
         )
 
+    def half(self, which: int) -> Dataset:
+        """Return one of two disjoint halves, the P1 and P2 of Szegedy et al. 2013, section 2.
+
+        Parameters
+        ----------
+        which : {1, 2}
+            1: the images in places 0, 2, 4, ...; 2: those in places 1, 3, 5, ...
+
+        Returns
+        -------
+        Dataset
+            The images, in their present order.
+
+        Raises
+        ------
+        ValueError
+            `which` is neither.
+        """
+        if which not in (1, 2):
+            raise ValueError(f"half: expected 1 or 2, got {which!r}")
+        return replace(self, images=self.images[which - 1 :: 2], labels=self.labels[which - 1 :: 2])
+
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""

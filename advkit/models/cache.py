@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from advkit._extras import require
 from advkit._files import replacing
-from advkit.data import load
+from advkit.data import Dataset, load
+from advkit.models.autoencoder import Autoencoder, learn_features
+from advkit.models.full_batch import train_lbfgs
 from advkit.models.mlp import build
 from advkit.models.recipe import Recipe, recipe_for
-from advkit.models.train import train
+from advkit.models.train import TrainResult, train
 
 _FORMAT = "advkit network 1"
 
@@ -59,6 +61,9 @@ def trained(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    optimizer: str | None = None,
+    half: int | None = None,
+    autoencoder: Autoencoder | None = None,
     seed: int = 0,
     root: str | PathLike[str] | None = None,
     cache: str | PathLike[str] | None = None,
@@ -74,7 +79,8 @@ def trained(
     Parameters
     ----------
     name : str
-        ``"fc10-<lambda>"``, ``"fc100-100-10"``, ``"fc123-456-10"`` or ``"fc200-200-10"``.
+        ``"fc10-<lambda>"``, ``"fc100-100-10"``, ``"fc123-456-10"``,
+        ``"fc200-200-10"`` or ``"ae400-10"``.
     data_name : str
         ``"mnist"``, ``"fashion-mnist"`` or ``"mnist-5k"``.
     classes : sequence of int, optional
@@ -83,7 +89,16 @@ def trained(
     decay : sequence of float, optional
         Weight decay lambda of each layer, in place of the paper's.
     epochs, batch_size, learning_rate : int, int, float, optional
-        In place of those chosen for the data set.
+        In place of those chosen for the data set. With L-BFGS `epochs` is the most evaluations of
+        the loss over all images (1,000), and the other two have no meaning.
+    optimizer : {"adam", "lbfgs"}, optional
+        "lbfgs" is the paper's way: full batches until nothing falls any more, see `train_lbfgs`.
+        By default "adam", for AE400-10 "lbfgs".
+    half : {1, 2}, optional
+        Train on this half of the training images alone, the P1 and P2 of Tables 3 and 4, see
+        `advkit.data.Dataset.half`; the training error is over it.
+    autoencoder : Autoencoder, optional
+        How to learn the first layer of AE400-10.
     seed : int
         Of the initial weights and of the order of the images.
     root : str or os.PathLike, optional
@@ -128,6 +143,9 @@ def trained(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            optimizer=optimizer,
+            half=half,
+            autoencoder=autoencoder,
             seed=seed,
             root=root,
         )
@@ -174,12 +192,52 @@ def _train(
     path: Path, name: str, recipe: Recipe, *, root: str | PathLike[str] | None, progress: bool
 ) -> TrainedModel:
     images = load(recipe.data, "train", root=root).select_classes(recipe.classes)
+    images = images if recipe.half is None else images.half(recipe.half)
     test = load(recipe.data, "test", root=root).select_classes(recipe.classes)
     model = build(name, classes=len(recipe.classes), seed=recipe.seed)
-    result = train(
+    if recipe.autoencoder is None:
+        result = _follow(model, recipe, images, test, recipe.decay, progress)
+    else:
+        encoder, sigmoid, softmax = model[1], model[2], model[3]
+        assert isinstance(encoder, nn.Linear)
+        learn_features(
+            images.images, encoder, recipe.autoencoder, seed=recipe.seed, progress=progress
+        )
+        # The first layer stays as it is, so its units are computed once.
+        with torch.no_grad():
+            train_units, test_units = (
+                replace(part, images=sigmoid(encoder(part.images.flatten(1)))[:, None, None])
+                for part in (images, test)
+            )
+        top = nn.Sequential(nn.Flatten(), softmax)
+        result = _follow(top, recipe, train_units, test_units, recipe.decay[1:], progress)
+        model.eval()
+    assert result.test_error is not None
+    return TrainedModel(model, result.train_error, result.test_error, recipe.to_dict(), path)
+
+
+def _follow(
+    model: nn.Sequential,
+    recipe: Recipe,
+    images: Dataset,
+    test: Dataset,
+    decay: Sequence[float],
+    progress: bool,
+) -> TrainResult:
+    """Train a network by the optimizer of its recipe."""
+    if recipe.optimizer == "lbfgs":
+        return train_lbfgs(
+            model,
+            images,
+            decay=decay,
+            test=test,
+            max_evaluations=recipe.epochs,
+            progress=progress,
+        )
+    return train(
         model,
         images,
-        decay=recipe.decay,
+        decay=decay,
         test=test,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
@@ -187,8 +245,6 @@ def _train(
         seed=recipe.seed,
         progress=progress,
     )
-    assert result.test_error is not None
-    return TrainedModel(model, result.train_error, result.test_error, recipe.to_dict(), path)
 
 
 def _make_writable(folder: Path) -> None:

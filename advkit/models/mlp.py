@@ -11,6 +11,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from advkit.models.autoencoder import Autoencoder
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -22,14 +24,22 @@ class Architecture:
         Units of each hidden layer, from the input on; the layer of the classes comes after them.
     decay : tuple of float
         Weight decay lambda of each layer, that of the classes last.
+    autoencoder : Autoencoder, optional
+        How the first layer is learnt without labels, to stay as it is afterwards; its lambda in
+        `decay` then plays no part.
+    optimizer : {"adam", "lbfgs"}
+        What trains it unless the caller chooses.
     """
 
     hidden: tuple[int, ...]
     decay: tuple[float, ...]
+    autoencoder: Autoencoder | None = None
+    optimizer: str = "adam"
 
 
 # One row per network. The paper gives no lambdas for FC123-456-10: those of its other two networks
-# with two hidden layers are taken.
+# with two hidden layers are taken. The softmax of AE400-10 is convex in its weights, and L-BFGS
+# reaches its minimum, which Adam's schedule does not with so little decay.
 ARCHITECTURES: dict[str, Architecture] = {
     "fc10-1e-4": Architecture(hidden=(), decay=(1e-4,)),
     "fc10-1e-2": Architecture(hidden=(), decay=(1e-2,)),
@@ -37,6 +47,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "fc100-100-10": Architecture(hidden=(100, 100), decay=(1e-5, 1e-5, 1e-6)),
     "fc123-456-10": Architecture(hidden=(123, 456), decay=(1e-5, 1e-5, 1e-6)),
     "fc200-200-10": Architecture(hidden=(200, 200), decay=(1e-5, 1e-5, 1e-6)),
+    "ae400-10": Architecture(
+        hidden=(400,), decay=(0.0, 1e-6), autoencoder=Autoencoder(), optimizer="lbfgs"
+    ),
 }
 
 _FC10 = re.compile(r"fc10-(\d+(?:\.\d*)?(?:e[+-]?\d+)?)")
@@ -93,7 +106,8 @@ def build(
     ----------
     name : str
         ``"fc10-<lambda>"`` (softmax only, no hidden units; the lambda matters to training alone),
-        ``"fc100-100-10"``, ``"fc123-456-10"`` or ``"fc200-200-10"`` (sigmoid units).
+        ``"fc100-100-10"``, ``"fc123-456-10"``, ``"fc200-200-10"`` or ``"ae400-10"`` (sigmoid
+        units).
     inputs : int
         Values per image.
     classes : int

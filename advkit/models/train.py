@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +12,8 @@ from torch.nn import functional as F
 
 from advkit._progress import progress_bar
 from advkit.data import Dataset
+from advkit.models._steps import cpu_threads, flush
 from advkit.models.decay import weight_decay
-
-# Weights and gradient averages below this are set to zero: see _flush.
-_NEGLIGIBLE = 1e-20
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def train(
     step = 0
     loss = math.nan
     with (
-        _cpu_threads(threads),
+        cpu_threads(threads),
         progress_bar(progress, f"training on {dataset.name}", epochs) as advance,
         torch.inference_mode(False),  # what it makes cannot be differentiated
         torch.enable_grad(),
@@ -172,7 +169,7 @@ def train(
                     group["lr"] = learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
                 logits = model(x[rows])
                 if step == 0:
-                    _check_outputs(logits, len(dataset.classes))
+                    check_outputs(logits, len(dataset.classes))
                 batch_loss = F.cross_entropy(logits, labels[rows]) + weight_decay(model, decay)
                 optimizer.zero_grad()
                 torch.autograd.backward(batch_loss)
@@ -185,7 +182,7 @@ def train(
                     f"training gave a loss of {loss} in epoch {epoch + 1}; lower learning_rate "
                     f"(it is {learning_rate}), and check that the images are finite"
                 )
-            _flush(optimizer)
+            flush(optimizer)
             advance(1, f"epochs, loss {loss:.4f}")
         optimizer.zero_grad()
     model.eval()
@@ -196,31 +193,10 @@ def train(
     )
 
 
-def _check_outputs(logits: Tensor, classes: int) -> None:
+def check_outputs(logits: Tensor, classes: int) -> None:
+    """Raise unless there is a logit for every class."""
     if logits.ndim != 2 or logits.shape[1] < classes:
         raise ValueError(
             f"model: expected logits of shape (B, K) with K >= {classes}, the number of classes, "
             f"got {tuple(logits.shape)}"
         )
-
-
-@contextmanager
-def _cpu_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@torch.no_grad()
-def _flush(optimizer: torch.optim.Adam) -> None:
-    """Set negligible weights and gradient averages to exactly zero.
-
-    Weight decay halves the weights of pixels that are 0 in every image again and again, down to
-    denormal numbers, on which some processors compute a hundred times slower.
-    """
-    for parameter, state in optimizer.state.items():
-        for values in (parameter, state["exp_avg"]):
-            values[values.abs() < _NEGLIGIBLE] = 0

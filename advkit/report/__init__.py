@@ -1,4 +1,10 @@
 """Pictures and tables of results. Needs the extra ``advkit[cli]`` (matplotlib and rich)."""
 
 from .figure import figure5 as figure5
+from .grid import figure7 as figure7
+from .heatmap import heatmap as heatmap
+from .plots import curves as curves
+from .plots import dots as dots
 from .table import attack_table as attack_table
+from .text import csv_text as csv_text
+from .text import markdown_table as markdown_table

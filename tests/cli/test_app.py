@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import advkit
-from advkit.cli import app, attack, bench, info, main
+from advkit.cli import app, attack, bench, info, main, reproduce
 
 
 def test_version(capsys):
@@ -16,7 +16,9 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"advkit {advkit.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["attack"], ["bench"], ["info"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [[], ["attack"], ["reproduce"], ["bench"], ["info"]], ids=" ".join
+)
 def test_help_has_examples(capsys, command):
     assert main([*command, "--help"]) == 0
     assert "\nexamples:\n  advkit " in capsys.readouterr().out
@@ -26,8 +28,8 @@ def test_help_has_examples(capsys, command):
     "line",
     [
         line.strip()
-        for text in (app._EXAMPLES, attack._EXAMPLES, bench._EXAMPLES, info._EXAMPLES)
-        for line in text.splitlines()
+        for module in (app, attack, bench, info, reproduce)
+        for line in module._EXAMPLES.splitlines()
         if line.startswith("  advkit ") and "--help" not in line
     ],
 )

@@ -192,3 +192,15 @@ def test_empty_dataset():
         torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64), "toy", "test", ("a",)
     )
     assert len(empty.select_classes([0])) == 0
+
+
+def test_halves_are_disjoint_and_make_up_the_whole():
+    images = torch.arange(5.0).view(5, 1, 1, 1)
+    whole = Dataset(images, torch.tensor([0, 1, 0, 1, 0]), "toy", "train", ("a", "b"))
+    first, second = whole.half(1), whole.half(2)
+    assert first.images.flatten().tolist() == [0, 2, 4]
+    assert first.labels.tolist() == [0, 0, 0]
+    assert second.images.flatten().tolist() == [1, 3]
+    assert second.labels.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="half: expected 1 or 2, got 0"):
+        whole.half(0)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from advkit.data.sources import SOURCES
-from advkit.models import cache, error_rate, names, trained
-from advkit.models.recipe import recipe_for
+from advkit.models import Autoencoder, cache, error_rate, names, trained
+from advkit.models.recipe import Recipe, recipe_for
 
 pytest.importorskip("safetensors")
 
@@ -20,11 +20,16 @@ FAST = {"epochs": 3, "batch_size": 30}
 @pytest.fixture
 def trainings(monkeypatch):
     """How often a network has been trained."""
-    calls = []
+
+    class Calls(list):
+        positional = ()
+
+    calls = Calls()
     original = cache.train
 
     def counted(*args, **kwargs):
         calls.append(kwargs)
+        calls.positional += (args,)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(cache, "train", counted)
@@ -87,6 +92,7 @@ def test_file_holds_the_recipe(blobs, tmp_path):
         {"seed": 1},
         {"decay": (1e-3,)},
         {"classes": (1, 0, 2)},
+        {"half": 1},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -96,6 +102,49 @@ def test_changed_recipe_trains_again(blobs, tmp_path, trainings, change):
     assert len(trainings) == 2
     assert second.path != first.path
     assert not torch.equal(weights(second.model), weights(first.model))
+
+
+def test_digests_of_before_are_kept():
+    # Recipes without the fields that came later have the file names that they had before.
+    recipe = Recipe((100, 100), (1e-5, 1e-5, 1e-6), "d", "0123", (0, 1), 40, 500, 6e-3, 0)
+    assert recipe.digest() == "8227a95872ea"
+    assert replace(recipe, optimizer="lbfgs").digest() != recipe.digest()
+    assert replace(recipe, half=2).to_dict()["half"] == 2
+
+
+def test_halves_are_disjoint_and_used(blobs, tmp_path, trainings, dataset):
+    for half in (1, 2):
+        result = trained("fc10", blobs, half=half, cache=tmp_path, **FAST)
+        assert result.train_error == error_rate(result.model, dataset.half(half))
+        assert result.recipe["half"] == half
+    first, second = (args[1] for args in trainings.positional)
+    assert len(first) == len(second) == 45
+    both = torch.cat([first.images, second.images]).flatten(1)
+    assert len(both.unique(dim=0)) == 90
+
+
+def test_full_batch_lbfgs(blobs, tmp_path, trainings):
+    made = trained("fc10", blobs, optimizer="lbfgs", epochs=20, cache=tmp_path)
+    again = trained("fc10", blobs, optimizer="lbfgs", epochs=20, cache=tmp_path)
+    assert trainings == []
+    assert torch.equal(weights(made.model), weights(again.model))
+    assert made.recipe["optimizer"] == "lbfgs"
+    assert made.recipe["epochs"] == 20
+    assert made.train_error == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizer": "sgd"}, "optimizer: expected adam or lbfgs, got 'sgd'"),
+        ({"optimizer": "lbfgs", "batch_size": 3}, "takes all images at once"),
+        ({"half": 3}, "half: expected 1, 2 or None"),
+        ({"autoencoder": Autoencoder()}, "autoencoder: fc10 has none"),
+    ],
+)
+def test_arguments_that_do_not_go_together(blobs, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        trained("fc10", blobs, cache=tmp_path, **arguments)
 
 
 def test_changed_data_trains_again(blobs, tmp_path, trainings, monkeypatch):

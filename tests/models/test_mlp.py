@@ -16,6 +16,7 @@ from advkit.models.mlp import architecture
         ("fc100-100-10", [784, 100, 100, 10]),
         ("fc123-456-10", [784, 123, 456, 10]),
         ("fc200-200-10", [784, 200, 200, 10]),
+        ("ae400-10", [784, 400, 10]),
     ],
 )
 def test_layers(name, sizes):
@@ -39,6 +40,7 @@ def test_layers(name, sizes):
         ("fc100-100-10", (1e-5, 1e-5, 1e-6)),
         ("fc123-456-10", (1e-5, 1e-5, 1e-6)),
         ("fc200-200-10", (1e-5, 1e-5, 1e-6)),
+        ("ae400-10", (0.0, 1e-6)),
     ],
 )
 def test_decay(name, decay):

@@ -1,0 +1,198 @@
+"""``advkit reproduce``: the paper's tables and figures, beside the paper's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import advkit
+from advkit._extras import require
+from advkit._files import replacing
+from advkit.cli._common import HelpFormatter, integer, prepare_folder, threads, user_errors
+from advkit.data import load
+from advkit.experiments import EXPERIMENTS, Outcome, Setting
+from advkit.report import csv_text, markdown_table
+
+WORK = "work"
+_TIME = "seconds, without what was read back after an interruption"
+_DESCRIPTION = """\
+Run one experiment of the paper, and write
+
+  DIR/NAME.md     tables beside the paper's own, with what they mean
+  DIR/NAME.csv    a record for each cell
+  DIR/NAME.json   everything, with settings and versions
+  DIR/NAME.png    a picture, where there is one
+
+Networks are trained the first time they are asked for, and kept. A run that was interrupted goes on
+from where it was: what is done is in DIR/work, which is removed at the end.
+
+experiments:
+"""
+_EXAMPLES = """\
+examples:
+  advkit reproduce table2 --quick --out t2
+      two minutes, on 5,000 digits, training included
+  advkit reproduce table2 --data fashion-mnist --images 1000 --out clothes
+      the whole of it on 60,000 pictures of clothes
+  advkit reproduce table4 --data mnist --optimizer lbfgs --out digits
+      MNIST itself (see advkit.data), trained by full-batch L-BFGS as in the paper
+  advkit reproduce adversarial-training --out pools
+      pools of adversarial examples against weight decay and dropout, three seeds
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command to the command line."""
+    width = max(map(len, EXPERIMENTS))
+    listed = [f"  {name:<{width}}  {each.summary}\n" for name, each in EXPERIMENTS.items()]
+    parser = commands.add_parser(
+        "reproduce",
+        help="run an experiment of the paper, beside the paper's own figures",
+        description=_DESCRIPTION + "".join(listed),
+        epilog=_EXAMPLES,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("experiment", choices=EXPERIMENTS, metavar="NAME", help="see above")
+    parser.add_argument(
+        "--data", metavar="NAME", default="mnist-5k", help="mnist-5k, mnist or fashion-mnist"
+    )
+    parser.add_argument(
+        "--images",
+        metavar="N",
+        type=integer(1),
+        help="how many to attack, the first N (default: 1000, for regularisation 200; with "
+        "--quick 100 and 30)",
+    )
+    parser.add_argument(
+        "--targets",
+        choices=("random", "none"),
+        default="random",
+        help="classes to reach: random ones, or any wrong one; the paper does not say which",
+    )
+    parser.add_argument(
+        "--optimizer",
+        choices=("adam", "lbfgs"),
+        help="of the networks; lbfgs: full batches until convergence, the paper's way (default: "
+        "adam, for ae400-10 lbfgs)",
+    )
+    parser.add_argument(
+        "--epochs",
+        metavar="N",
+        type=integer(1),
+        help="of the networks' training, with lbfgs evaluations (default: those of the data)",
+    )
+    parser.add_argument(
+        "--seeds", metavar="N", type=integer(1), default=3, help="trainings of each kind"
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=integer(0, 2**31 - 1),
+        default=0,
+        help="of networks, targets and noise",
+    )
+    parser.add_argument("--quick", action="store_true", help="few images, short training")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder for the results"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace the results that DIR already holds"
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=integer(1), help="CPU threads (default: PyTorch's choice)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the experiment and write its files."""
+    name: str = arguments.experiment
+    experiment, folder = EXPERIMENTS[name], arguments.out
+    with user_errors():
+        for module, extra in (("rich", "cli"), ("matplotlib", "cli"), ("safetensors", "models")):
+            require(module, extra=extra, purpose="advkit reproduce")
+        load(arguments.data, "test")  # what is missing is told before any work
+    prepare_folder(folder, (f"{name}.json",), force=arguments.force)
+    images = arguments.images or (experiment.quick_images if arguments.quick else experiment.images)
+    start = time.perf_counter()
+    setting = Setting(
+        data=arguments.data,
+        images=images,
+        work=folder / WORK,
+        targets=arguments.targets,
+        optimizer=arguments.optimizer,
+        epochs=arguments.epochs,
+        seeds=arguments.seeds,
+        seed=arguments.seed,
+        quick=arguments.quick,
+        progress=sys.stderr.isatty(),
+        say=lambda words: print(
+            f"[{time.perf_counter() - start:6.1f} s] {words}", file=sys.stderr, flush=True
+        ),
+    )
+    with threads(arguments.threads), user_errors():
+        outcome = experiment.run(setting)
+        written = _write(name, folder, outcome, setting, time.perf_counter() - start)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    print(markdown_table(next(iter(outcome.tables.values()))))
+    print(f"\nwrote {', '.join(written)} in {folder}")
+    return 0
+
+
+def _write(
+    name: str, folder: Path, outcome: Outcome, setting: Setting, seconds: float
+) -> list[str]:
+    """Write pictures, tables and, last, as the sign that all is there, the numbers."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    for file, draw in outcome.pictures.items():
+        draw(folder / file)
+    config = advkit.show_config()
+    origin = {key: config[key] for key in ("advkit", "python", "torch", "processor", "threads")}
+    parts = [f"# {outcome.title}"]
+    for place, (heading, rows) in enumerate(outcome.tables.items()):
+        parts += [f"## {heading}", markdown_table(rows)]
+        if place == 0:
+            parts.append("\n".join(f"- {note}" for note in outcome.notes))
+            parts += [f"![{file}]({file})" for file in outcome.pictures]
+    command = [{"what": key, "value": value} for key, value in setting.to_dict().items()]
+    command += [{"what": key, "value": value} for key, value in origin.items()]
+    parts += ["## Settings", markdown_table([*command, {"what": _TIME, "value": seconds}])]
+    texts = {
+        f"{name}.md": "\n\n".join(parts) + "\n",
+        f"{name}.csv": csv_text(outcome.records),
+        f"{name}.json": json.dumps(
+            _strict(
+                {
+                    "experiment": name,
+                    "settings": setting.to_dict(),
+                    "environment": origin,
+                    "seconds": seconds,
+                    "notes": list(outcome.notes),
+                    **outcome.data,
+                }
+            ),
+            indent=1,
+            allow_nan=False,
+        )
+        + "\n",
+    }
+    for file, text in texts.items():
+        with replacing(folder / file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [*texts, *outcome.pictures]
+
+
+def _strict(value: Any) -> Any:
+    """Return `value` with nan and infinities, which JSON does not have, replaced by None."""
+    if isinstance(value, Mapping):
+        return {name: _strict(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,59 @@
+"""The experiments by name. To add one: a module with a function `run`, and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from advkit.experiments import (
+    adversarial_training,
+    figure7,
+    regularisation,
+    table1,
+    table2,
+    table3,
+    table4,
+)
+from advkit.experiments.setting import Outcome, Setting
+
+__all__ = ["EXPERIMENTS", "Experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    Parameters
+    ----------
+    summary : str
+        What it shows, in a line.
+    run : callable
+        From a `Setting` to an `Outcome`.
+    images : int
+        How many images it takes unless the user says otherwise.
+    quick_images : int
+        The same with ``--quick``.
+    """
+
+    summary: str
+    run: Callable[[Setting], Outcome]
+    images: int = 1000
+    quick_images: int = 100
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "table1": Experiment("errors and average distortion of six networks", table1.run),
+    "table2": Experiment("what fools which of the six networks", table2.run),
+    "table3": Experiment("errors of networks trained on disjoint halves", table3.run),
+    "table4": Experiment("what fools which of those, and amplified", table4.run),
+    "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
+    "adversarial-training": Experiment(
+        "pools of adversarial examples against weight decay and dropout", adversarial_training.run
+    ),
+    "regularisation": Experiment(
+        "distortion of FC10 against lambda, exact and by the penalty method",
+        regularisation.run,
+        images=200,
+        quick_images=30,
+    ),
+}

@@ -1,0 +1,193 @@
+"""What an experiment is given, what it returns, and what it keeps on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advkit._files import replacing
+from advkit.attack import AttackResult, random_targets
+from advkit.attack.lbfgs import lbfgs
+from advkit.data import Dataset, load
+from advkit.models import Autoencoder, TrainedModel, trained
+
+__all__ = ["Outcome", "Setting"]
+
+# What --quick trains: enough to see the structure, in seconds on mnist-5k.
+_QUICK_EPOCHS = 20
+_QUICK_AUTOENCODER = Autoencoder(steps=250)
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found, ready to be written.
+
+    Parameters
+    ----------
+    title : str
+        A heading.
+    tables : dict of str to sequence of dict
+        Tables of the Markdown page by their headings; in each all rows have the same keys.
+    notes : sequence of str
+        Sentences under the first table.
+    records : sequence of dict
+        Rows of the CSV file.
+    data : dict
+        JSON values.
+    pictures : dict of str to callable
+        File names, and what draws them to a path.
+    """
+
+    title: str
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    notes: Sequence[str]
+    records: Sequence[Mapping[str, Any]]
+    data: Mapping[str, Any]
+    pictures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all experiments are run with.
+
+    Parameters
+    ----------
+    data : str
+        Name of the data set.
+    images : int
+        How many images to attack: the first ones; all where there are fewer.
+    work : pathlib.Path
+        Folder for what is kept until all is done, so that an interrupted run goes on from there.
+    targets : {"random", "none"}
+        Classes to reach: random ones as in the problem that the paper states (section 4.1), or any
+        wrong one.
+    optimizer : str, optional
+        That of the networks' training, "adam" or "lbfgs"; by default the networks' own.
+    epochs : int, optional
+        Of the networks' training; by default those of the data set.
+    seeds : int
+        How often to train, where an experiment shows a spread.
+    seed : int
+        Of networks, targets and noise.
+    quick : bool
+        Short training.
+    progress : bool
+        Show bars on stderr.
+    say : callable
+        Told in a line what is done next.
+    """
+
+    data: str
+    images: int
+    work: Path
+    targets: str = "random"
+    optimizer: str | None = None
+    epochs: int | None = None
+    seeds: int = 3
+    seed: int = 0
+    quick: bool = False
+    progress: bool = False
+    say: Callable[[str], None] = _silent
+
+    def network(self, name: str, *, half: int | None = None) -> TrainedModel:
+        """Return a network, trained now or before."""
+        self.say(f"network {name}" + ("" if half is None else f", trained on P{half}"))
+        options: dict[str, Any] = {"epochs": self.epochs}
+        if self.quick:
+            own = self.optimizer or ("lbfgs" if name.startswith("ae") else "adam")
+            options["epochs"] = self.epochs or (150 if own == "lbfgs" else _QUICK_EPOCHS)
+            options |= {"autoencoder": _QUICK_AUTOENCODER} if name.startswith("ae") else {}
+        found = trained(
+            name,
+            self.data,
+            half=half,
+            optimizer=self.optimizer,
+            seed=self.seed,
+            progress=self.progress,
+            **options,
+        )
+        found.model.requires_grad_(False)
+        return found
+
+    def first_images(self, split: str) -> tuple[Dataset, Tensor, Tensor]:
+        """Return a split, and its first images with their labels."""
+        dataset = load(self.data, split)
+        return dataset, dataset.images[: self.images], dataset.labels[: self.images]
+
+    def chosen_targets(self, labels: Tensor, classes: int) -> Tensor | None:
+        """Return a target for each image, or None where any wrong class will do."""
+        if self.targets == "none":
+            return None
+        return random_targets(labels, classes, seed=self.seed)
+
+    def attacked(
+        self,
+        models: Mapping[str, nn.Module],
+        x: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        **options: Any,
+    ) -> dict[str, AttackResult]:
+        """Attack every network on the same images; what was attacked before is read back."""
+        wanted = labels if targets is None else targets
+        results = {}
+        for name, model in models.items():
+            key = _digest([*model.state_dict().values(), x, wanted], options)
+            path = self.work / f"attack-{key}.npz"
+            if path.exists():
+                self.say(f"attack on {name}: read back")
+                results[name] = AttackResult.load(path)
+                continue
+            self.say(f"attack on {name}: {len(x)} images")
+            results[name] = lbfgs(
+                model, x, wanted, targets is not None, progress=self.progress, **options
+            )
+            self.work.mkdir(parents=True, exist_ok=True)
+            results[name].save(path)
+        return results
+
+    def kept(self, what: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> Any:
+        """Return JSON values that were computed before with the same `what`, or compute them."""
+        key = _digest([], {"data": self.data, **what})
+        path = self.work / f"kept-{key}.json"
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+        values = compute()
+        self.work.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(values), encoding="utf-8")
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the result depends on, as JSON values."""
+        return {
+            "data": self.data,
+            "images": self.images,
+            "targets": self.targets,
+            "optimizer": self.optimizer,
+            "epochs": self.epochs,
+            "seeds": self.seeds,
+            "seed": self.seed,
+            "quick": self.quick,
+        }
+
+
+def _digest(tensors: Sequence[Tensor], values: Mapping[str, Any]) -> str:
+    """Return a hash of tensors and JSON values."""
+    digest = hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode())
+    digest.update(torch.__version__.encode())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]

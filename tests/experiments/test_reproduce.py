@@ -1,0 +1,138 @@
+"""``advkit reproduce`` on bars that train in a moment: files, resuming, errors."""
+
+import csv
+import json
+
+import pytest
+
+from advkit.cli import main
+from advkit.experiments import EXPERIMENTS, setting
+from advkit.experiments import adversarial_training as pools
+from advkit.experiments.paper import TABLE2
+from advkit.transfer import TransferMatrix
+
+ALONE = ("table2", "adversarial-training")  # which have tests of their own
+
+
+def run(folder, words):
+    assert main(["reproduce", *words.split(), "--quick", "--out", str(folder)]) == 0
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ALONE])
+def test_every_experiment_writes_its_files(name, tmp_path, capsys):
+    run(tmp_path, f"{name} --images 12")
+    report = json.loads((tmp_path / f"{name}.json").read_text())
+    assert report["experiment"] == name
+    assert report["settings"]["images"] == 12
+    page = (tmp_path / f"{name}.md").read_text()
+    assert "mnist-5k" in page.splitlines()[0]
+    with open(tmp_path / f"{name}.csv") as file:
+        assert list(csv.DictReader(file))
+    drawn = [path.name for path in tmp_path.glob("*.png")]
+    assert all(f"![{picture}]({picture})" in page for picture in drawn)
+    assert bool(drawn) == (name not in ("table1", "table3"))
+    assert not (tmp_path / "work").exists()
+    assert "wrote" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
+def test_table2_stands_beside_the_papers(tmp_path):
+    run(tmp_path, "table2 --images 20 --targets none")
+    found = TransferMatrix.from_dict(json.loads((tmp_path / "table2.json").read_text())["matrix"])
+    page = (tmp_path / "table2.md").read_text()
+    for source, printed in TABLE2.items():
+        if isinstance(source, str):
+            row = found.row("adversarial", source)
+            for name, figure in zip(found.models, printed, strict=True):
+                assert f"{100 * found.error(row, name):.1f} / {figure:g} |" in page
+            assert found.error(row, source) == 1
+    assert (tmp_path / "table2.png").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
+    run(tmp_path / "whole", "table4 --images 12")
+    original, calls = setting.lbfgs, []
+
+    def third_time_interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(setting, "lbfgs", third_time_interrupted)
+    words = ["reproduce", "table4", "--quick", "--images", "12", "--out", str(tmp_path / "cut")]
+    assert main(words) == 130
+    assert not (tmp_path / "cut" / "table4.json").exists()
+    assert len(list((tmp_path / "cut" / "work").glob("attack-*.npz"))) == 2
+    capsys.readouterr()
+    assert main(words) == 0
+    assert len(calls) == 4
+    assert capsys.readouterr().err.count("read back") == 2
+    assert (tmp_path / "cut" / "table4.csv").read_text() == (
+        tmp_path / "whole" / "table4.csv"
+    ).read_text()
+
+
+@pytest.mark.usefixtures("small")
+def test_adversarial_training_goes_on_and_tells_the_truth(tmp_path, monkeypatch, capsys):
+    arms = ("weight decay", "dropout", "pool of the input")
+    monkeypatch.setattr(pools, "ARMS", {arm: pools.ARMS[arm] for arm in arms})
+    monkeypatch.setattr(pools, "_VERDICTS", ("pool of the input",))
+    monkeypatch.setattr(pools, "_BASELINES", arms[:2])
+    monkeypatch.setattr(pools, "_QUICK_EPOCHS", 3)
+    original, calls = pools.robustness, []
+
+    def second_time_interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(pools, "robustness", second_time_interrupted)
+    words = ["reproduce", "adversarial-training", "--quick", "--images", "12"]
+    words += ["--out", str(tmp_path)]
+    assert main(words) == 130
+    assert main(words) == 0
+    assert len(calls) == 4  # the first is kept, the second done again
+    report = json.loads((tmp_path / "adversarial-training.json").read_text())
+    assert [row["arm"] for row in report["rows"]] == list(arms)
+    errors = {row["arm"]: row["test error"] for row in report["rows"]}
+    verdict = next(note for note in report["notes"] if note.startswith("Test error: pool"))
+    below = sum(errors["pool of the input"] < errors[name] for name in arms[:2])
+    assert {0: "is below no baseline", 1: "but not below", 2: "below all"}[below] in verdict
+    capsys.readouterr()
+
+
+@pytest.mark.usefixtures("small")
+def test_every_seed_is_trained_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "ARMS", {"weight decay": pools.ARMS["weight decay"]})
+    monkeypatch.setattr(pools, "_VERDICTS", ())
+    words = ["reproduce", "adversarial-training", "--images", "12", "--epochs", "3"]
+    assert main([*words, "--seeds", "2", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "adversarial-training.json").read_text())
+    assert [row["seed"] for row in report["rows"]] == [0, 1]
+    assert report["rows"][0]["distortion"] != report["rows"][1]["distortion"]
+
+
+@pytest.mark.usefixtures("small")
+def test_results_are_not_replaced_unasked(tmp_path, one_line):
+    (tmp_path / "table1.json").write_text("{}")
+    words = ["reproduce", "table1", "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert "already holds table1.json" in one_line()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("table9 --out o", "invalid choice: 'table9'"),
+        ("table1", "arguments are required: --out"),
+        ("table1 --out o --targets 3", "invalid choice: '3'"),
+        ("table1 --out o --data cifar", "no data set 'cifar'"),
+    ],
+)
+def test_wrong_words(one_line, words, message):
+    assert main(["reproduce", *words.split()]) == 2
+    assert message in one_line()
