@@ -6,7 +6,7 @@ images), so that each may be off by up to 6 points.
 
 from __future__ import annotations
 
-__all__ = ["FIGURE7", "NAMES", "TABLE1", "TABLE2", "TABLE3", "TABLE4", "TRAINING"]
+__all__ = ["FIGURE7", "NAMES", "TABLE1", "TABLE2", "TABLE3", "TABLE4", "TABLE5", "TRAINING"]
 
 NAMES = {
     "fc10-1e-4": "FC10(1e-4)",
@@ -63,6 +63,18 @@ TABLE4: dict[str, dict[str | float, tuple[float, ...]]] = {
         "fc100-100-10 P2": (27, 50, 100),
     },
 }
+
+# Layer, size, stride, upper bound of its operator norm, of the network of Krizhevsky et al.
+TABLE5: tuple[tuple[str, str, str, float], ...] = (
+    ("Conv 1", "3x11x11x96", "4", 2.75),
+    ("Conv 2", "96x5x5x256", "1", 10.0),
+    ("Conv 3", "256x3x3x384", "1", 7.0),
+    ("Conv 4", "384x3x3x384", "1", 7.5),
+    ("Conv 5", "384x3x3x256", "1", 11.0),
+    ("FC 1", "9216x4096", "N/A", 3.12),
+    ("FC 2", "4096x4096", "N/A", 4.0),
+    ("FC 3", "4096x1000", "N/A", 4.0),
+)
 
 # Distortion of the panels (a) and (b), accuracy under Gaussian noise of standard deviation 1.
 FIGURE7 = {"fc10-1e-4": 0.06, "fc200-200-10": 0.063, "accuracy under noise of 1": 51.0}

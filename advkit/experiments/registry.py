@@ -13,6 +13,7 @@ from advkit.experiments import (
     table2,
     table3,
     table4,
+    table5,
 )
 from advkit.experiments.setting import Outcome, Setting
 
@@ -46,6 +47,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "table2": Experiment("what fools which of the six networks", table2.run),
     "table3": Experiment("errors of networks trained on disjoint halves", table3.run),
     "table4": Experiment("what fools which of those, and amplified", table4.run),
+    "table5": Experiment(
+        "bounds of the layers' operator norms, and what penalising them does", table5.run
+    ),
     "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
     "adversarial-training": Experiment(
         "pools of adversarial examples against weight decay and dropout", adversarial_training.run

@@ -3,6 +3,7 @@
 from .figure import figure5 as figure5
 from .grid import figure7 as figure7
 from .heatmap import heatmap as heatmap
+from .norms import norms as norms
 from .plots import curves as curves
 from .plots import dots as dots
 from .table import attack_table as attack_table

@@ -1,0 +1,21 @@
+"""What units mean, how unstable layers are, what perturbations do: studies with typed results."""
+
+from advkit.analysis.convolutions import convolution_bound as convolution_bound
+from advkit.analysis.gram import gram_bound as gram_bound
+from advkit.analysis.norm_penalty import layer_norms as layer_norms
+from advkit.analysis.norm_penalty import norm_penalty as norm_penalty
+from advkit.analysis.rules import Bound as Bound
+from advkit.analysis.spectrum import spectrum as spectrum
+from advkit.analysis.spectrum_result import Layer as Layer
+from advkit.analysis.spectrum_result import Spectrum as Spectrum
+
+__all__ = [
+    "Bound",
+    "Layer",
+    "Spectrum",
+    "convolution_bound",
+    "gram_bound",
+    "layer_norms",
+    "norm_penalty",
+    "spectrum",
+]
