@@ -1,5 +1,7 @@
 """What units mean, how unstable layers are, what perturbations do: studies with typed results."""
 
+from advkit.analysis.ablation import AblationCurve as AblationCurve
+from advkit.analysis.ablation import ablation as ablation
 from advkit.analysis.convolutions import convolution_bound as convolution_bound
 from advkit.analysis.gram import gram_bound as gram_bound
 from advkit.analysis.norm_penalty import layer_norms as layer_norms
@@ -8,14 +10,22 @@ from advkit.analysis.rules import Bound as Bound
 from advkit.analysis.spectrum import spectrum as spectrum
 from advkit.analysis.spectrum_result import Layer as Layer
 from advkit.analysis.spectrum_result import Spectrum as Spectrum
+from advkit.analysis.units import units as units
+from advkit.analysis.units_result import DirectionSet as DirectionSet
+from advkit.analysis.units_result import Units as Units
 
 __all__ = [
+    "AblationCurve",
     "Bound",
+    "DirectionSet",
     "Layer",
     "Spectrum",
+    "Units",
+    "ablation",
     "convolution_bound",
     "gram_bound",
     "layer_norms",
     "norm_penalty",
     "spectrum",
+    "units",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from advkit.experiments import (
     adversarial_training,
     figure7,
+    figures12,
     regularisation,
     table1,
     table2,
@@ -50,6 +51,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "table5": Experiment(
         "bounds of the layers' operator norms, and what penalising them does", table5.run
     ),
+    "figure1": Experiment(
+        "images that excite units of a convolutional network", figures12.natural, 10_000, 1000
+    ),
+    "figure2": Experiment("images that excite random directions", figures12.random, 10_000, 1000),
     "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
     "adversarial-training": Experiment(
         "pools of adversarial examples against weight decay and dropout", adversarial_training.run

@@ -6,6 +6,7 @@ from .heatmap import heatmap as heatmap
 from .norms import norms as norms
 from .plots import curves as curves
 from .plots import dots as dots
+from .strips import strips as strips
 from .table import attack_table as attack_table
 from .text import csv_text as csv_text
 from .text import markdown_table as markdown_table
