@@ -6,6 +6,10 @@ from advkit.analysis.convolutions import convolution_bound as convolution_bound
 from advkit.analysis.gram import gram_bound as gram_bound
 from advkit.analysis.norm_penalty import layer_norms as layer_norms
 from advkit.analysis.norm_penalty import norm_penalty as norm_penalty
+from advkit.analysis.probe import probe as probe
+from advkit.analysis.probe_result import Moments as Moments
+from advkit.analysis.probe_result import Probe as Probe
+from advkit.analysis.probe_result import ProbeCell as ProbeCell
 from advkit.analysis.rules import Bound as Bound
 from advkit.analysis.spectrum import spectrum as spectrum
 from advkit.analysis.spectrum_result import Layer as Layer
@@ -19,6 +23,9 @@ __all__ = [
     "Bound",
     "DirectionSet",
     "Layer",
+    "Moments",
+    "Probe",
+    "ProbeCell",
     "Spectrum",
     "Units",
     "ablation",
@@ -26,6 +33,7 @@ __all__ = [
     "gram_bound",
     "layer_norms",
     "norm_penalty",
+    "probe",
     "spectrum",
     "units",
 ]

@@ -9,6 +9,7 @@ from advkit.experiments import (
     adversarial_training,
     figure7,
     figures12,
+    probing,
     regularisation,
     table1,
     table2,
@@ -58,6 +59,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
     "adversarial-training": Experiment(
         "pools of adversarial examples against weight decay and dropout", adversarial_training.run
+    ),
+    "probing": Experiment(
+        "noise around original and adversarial images (Tabacof & Valle)", probing.run, 125, 20
     ),
     "regularisation": Experiment(
         "distortion of FC10 against lambda, exact and by the penalty method",
