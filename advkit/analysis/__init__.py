@@ -3,6 +3,10 @@
 from advkit.analysis.ablation import AblationCurve as AblationCurve
 from advkit.analysis.ablation import ablation as ablation
 from advkit.analysis.convolutions import convolution_bound as convolution_bound
+from advkit.analysis.distributions import class_distributions as class_distributions
+from advkit.analysis.distributions_result import AnswerSet as AnswerSet
+from advkit.analysis.distributions_result import ClassDistributions as ClassDistributions
+from advkit.analysis.distributions_result import LogitPath as LogitPath
 from advkit.analysis.gram import gram_bound as gram_bound
 from advkit.analysis.norm_penalty import layer_norms as layer_norms
 from advkit.analysis.norm_penalty import norm_penalty as norm_penalty
@@ -20,15 +24,19 @@ from advkit.analysis.units_result import Units as Units
 
 __all__ = [
     "AblationCurve",
+    "AnswerSet",
     "Bound",
+    "ClassDistributions",
     "DirectionSet",
     "Layer",
+    "LogitPath",
     "Moments",
     "Probe",
     "ProbeCell",
     "Spectrum",
     "Units",
     "ablation",
+    "class_distributions",
     "convolution_bound",
     "gram_bound",
     "layer_norms",

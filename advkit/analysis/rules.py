@@ -90,7 +90,11 @@ def _slope(layer: Any, shape: tuple[int, ...], options: Options) -> Bound:
 
 
 def _linear(layer: Any, shape: tuple[int, ...], options: Options) -> Bound:
-    return Bound(float(torch.linalg.matrix_norm(_weight(layer), 2)) * _ROUNDING)
+    # By the smaller Gram matrix, which for the 9216 x 4096 of AlexNet is several times faster.
+    weight = _weight(layer)
+    gram = weight @ weight.mT if len(weight) < weight.shape[1] else weight.mT @ weight
+    largest: Tensor = torch.linalg.eigvalsh(gram)[-1]
+    return Bound(math.sqrt(max(0.0, float(largest))) * _ROUNDING)
 
 
 def _convolution(layer: Any, shape: tuple[int, ...], options: Options) -> Bound:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from advkit.experiments import (
     adversarial_training,
+    class_distributions,
     figure7,
     figures12,
     probing,
@@ -59,6 +60,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
     "adversarial-training": Experiment(
         "pools of adversarial examples against weight decay and dropout", adversarial_training.run
+    ),
+    "class-distributions": Experiment(
+        "probabilities, margins and logits before and after adversarial training",
+        class_distributions.run,
     ),
     "probing": Experiment(
         "noise around original and adversarial images (Tabacof & Valle)", probing.run, 125, 20
