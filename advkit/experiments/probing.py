@@ -78,9 +78,10 @@ def run(setting: Setting) -> Outcome:
             f"The first {len(x)} test images, targets: {setting.targets}; "
             f"{next(iter(probed.values())).settings['probes']} probes each. Noise of 2^level times "
             "the standard deviation of each image's r, cut to the box.",
-            "advkit's images lie on the border of the class, so that half of all directions lead "
-            "back; the authors' search is coarser and ends beyond it. Hence the second set, a "
-            "fifth further along r.",
+            "advkit's images lie on the border of the class, so that any noise may lead back; the "
+            "authors' search is coarser and ends beyond it. Hence the second set, a fifth further "
+            "along r. As with the authors, the noise has the mean of r at every level; that alone "
+            "moves some images across the border.",
             "The authors' program also multiplies the noise by 0.9 at each level, which the table "
             "beside theirs repeats. Theirs are 150 images of 32 x 32 values and another attack: "
             "compare the shape.",
