@@ -3,6 +3,9 @@
 from advkit.analysis.ablation import AblationCurve as AblationCurve
 from advkit.analysis.ablation import ablation as ablation
 from advkit.analysis.convolutions import convolution_bound as convolution_bound
+from advkit.analysis.distances import Distances as Distances
+from advkit.analysis.distances import DistanceSummary as DistanceSummary
+from advkit.analysis.distances import distances as distances
 from advkit.analysis.distributions import class_distributions as class_distributions
 from advkit.analysis.distributions_result import AnswerSet as AnswerSet
 from advkit.analysis.distributions_result import ClassDistributions as ClassDistributions
@@ -28,6 +31,8 @@ __all__ = [
     "Bound",
     "ClassDistributions",
     "DirectionSet",
+    "DistanceSummary",
+    "Distances",
     "Layer",
     "LogitPath",
     "Moments",
@@ -38,6 +43,7 @@ __all__ = [
     "ablation",
     "class_distributions",
     "convolution_bound",
+    "distances",
     "gram_bound",
     "layer_norms",
     "norm_penalty",
