@@ -2,13 +2,14 @@
 
 from importlib.metadata import version as _version
 
-from advkit import attack, data, models, ops, optim, training, transfer
+from advkit import analysis, attack, data, models, ops, optim, training, transfer
 from advkit._config import show_config
 
 __version__ = _version("advkit")
 
 __all__ = [
     "__version__",
+    "analysis",
     "attack",
     "data",
     "models",

@@ -67,8 +67,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--images",
         metavar="N",
         type=integer(1),
-        help="how many to attack, the first N (default: 1000, for regularisation 200; with "
-        "--quick 100 and 30)",
+        help="how many to attack, the first N (default: 1000, with --quick 100; regularisation, "
+        "probing and figures 1 and 2 have their own)",
     )
     parser.add_argument(
         "--targets",

@@ -6,7 +6,17 @@ images), so that each may be off by up to 6 points.
 
 from __future__ import annotations
 
-__all__ = ["FIGURE7", "NAMES", "TABLE1", "TABLE2", "TABLE3", "TABLE4", "TRAINING"]
+__all__ = [
+    "FIGURE7",
+    "NAMES",
+    "PROBING",
+    "TABLE1",
+    "TABLE2",
+    "TABLE3",
+    "TABLE4",
+    "TABLE5",
+    "TRAINING",
+]
 
 NAMES = {
     "fc10-1e-4": "FC10(1e-4)",
@@ -64,8 +74,32 @@ TABLE4: dict[str, dict[str | float, tuple[float, ...]]] = {
     },
 }
 
+# Layer, size, stride, upper bound of its operator norm, of the network of Krizhevsky et al.
+TABLE5: tuple[tuple[str, str, str, float], ...] = (
+    ("Conv 1", "3x11x11x96", "4", 2.75),
+    ("Conv 2", "96x5x5x256", "1", 10.0),
+    ("Conv 3", "256x3x3x384", "1", 7.0),
+    ("Conv 4", "384x3x3x384", "1", 7.5),
+    ("Conv 5", "384x3x3x256", "1", 11.0),
+    ("FC 1", "9216x4096", "N/A", 3.12),
+    ("FC 2", "4096x4096", "N/A", 4.0),
+    ("FC 3", "4096x1000", "N/A", 4.0),
+)
+
 # Distortion of the panels (a) and (b), accuracy under Gaussian noise of standard deviation 1.
 FIGURE7 = {"fc10-1e-4": 0.06, "fc200-200-10": 0.063, "accuracy under noise of 1": 51.0}
 
 # Test errors of FC100-100-10, section 4.2; adversarial training is "below 1.2".
 TRAINING = {"weight decay": 1.6, "dropout": 1.3, "pools of all layers": 1.2}
+
+# Tabacof & Valle, 150 images of MNIST, logistic regression, early results published with their
+# program. By level: realised noise over std(r); around adversarial images the share that stays
+# adversarial and that returns, around originals the share that stays, in per cent.
+PROBING: dict[int, tuple[float, float, float, float]] = {
+    0: (0.51, 99.7, 0.3, 100.0),
+    1: (0.85, 96.0, 3.0, 99.9),
+    2: (1.43, 79.4, 14.8, 98.6),
+    3: (2.42, 60.3, 25.8, 94.2),
+    4: (4.13, 48.4, 25.8, 81.5),
+    5: (6.70, 37.6, 20.0, 56.9),
+}

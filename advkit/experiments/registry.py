@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from advkit.experiments import (
     adversarial_training,
+    class_distributions,
     figure7,
+    figures12,
+    probing,
     regularisation,
     table1,
     table2,
     table3,
     table4,
+    table5,
 )
 from advkit.experiments.setting import Outcome, Setting
 
@@ -46,9 +50,23 @@ EXPERIMENTS: dict[str, Experiment] = {
     "table2": Experiment("what fools which of the six networks", table2.run),
     "table3": Experiment("errors of networks trained on disjoint halves", table3.run),
     "table4": Experiment("what fools which of those, and amplified", table4.run),
+    "table5": Experiment(
+        "bounds of the layers' operator norms, and what penalising them does", table5.run
+    ),
+    "figure1": Experiment(
+        "images that excite units of a convolutional network", figures12.natural, 10_000, 1000
+    ),
+    "figure2": Experiment("images that excite random directions", figures12.random, 10_000, 1000),
     "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
     "adversarial-training": Experiment(
         "pools of adversarial examples against weight decay and dropout", adversarial_training.run
+    ),
+    "class-distributions": Experiment(
+        "probabilities, margins and logits before and after adversarial training",
+        class_distributions.run,
+    ),
+    "probing": Experiment(
+        "noise around original and adversarial images (Tabacof & Valle)", probing.run, 125, 20
     ),
     "regularisation": Experiment(
         "distortion of FC10 against lambda, exact and by the penalty method",

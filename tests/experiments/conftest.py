@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from advkit.data.sources import SOURCES, Source
+from advkit.experiments import _convolutional
 from advkit.experiments import setting as module
 from advkit.models import Autoencoder
 
@@ -35,6 +36,7 @@ def small(monkeypatch, cache):
     monkeypatch.setitem(SOURCES, "mnist-5k", source)
     monkeypatch.setenv("ADVKIT_CACHE", str(cache))
     monkeypatch.setattr(module, "_QUICK_EPOCHS", 8)
+    monkeypatch.setattr(_convolutional, "_QUICK_EPOCHS", 2)
     monkeypatch.setattr(module, "_QUICK_AUTOENCODER", Autoencoder(steps=30, batch_size=50))
 
 

@@ -1,0 +1,144 @@
+"""How a perturbation moves class probabilities, margins and logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from advkit.analysis.distributions_result import AnswerSet, ClassDistributions, LogitPath
+
+__all__ = ["class_distributions"]
+
+
+def class_distributions(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    adversarial: Tensor,
+    labels: Tensor,
+    *,
+    reach: float = 2.0,
+    steps: int = 41,
+    lower: float = 0.0,
+    upper: float = 1.0,
+    batch_size: int = 1000,
+    seed: int = 0,
+) -> ClassDistributions:
+    """Compare a network's answers on originals, adversarial images and noise of the same length.
+
+    Also its logits along r and along the noise, as in Goodfellow et al. 2014, "Explaining and
+    harnessing adversarial examples", figure 4. Before and after adversarial training this has to be
+    done twice for the new network: with r made for the old one, and made anew; without the second
+    the picture misleads.
+
+    Parameters
+    ----------
+    model : callable
+        Images (B, ...) to logits (B, K), K >= 2.
+    images, adversarial : Tensor (N, ...)
+        Originals, and the same perturbed.
+    labels : Tensor (N,) of int64
+        Their classes, below K.
+    reach : float
+        The paths go from -reach to reach times r.
+    steps : int
+        Points of a path, odd, so that the original is one.
+    lower, upper : float
+        The box, to which noise is cut; paths are not.
+    batch_size : int
+        Images at a time.
+    seed : int
+        Of the noise, normal, scaled to the length of each image's r before it is cut.
+
+    Returns
+    -------
+    ClassDistributions
+        Three sets of answers and two paths.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range, or a shape does not fit.
+    """
+    if images.shape != adversarial.shape or images.ndim < 2 or not images.numel():
+        raise ValueError(
+            "images and adversarial: expected the same shape (N, ...), got "
+            f"{tuple(images.shape)} and {tuple(adversarial.shape)}"
+        )
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels: expected shape ({len(images)},) of int64, got {tuple(labels.shape)} of "
+            f"{labels.dtype}"
+        )
+    if steps < 3 or steps % 2 == 0 or not reach > 0 or batch_size < 1:
+        raise ValueError(
+            "steps, reach and batch_size: expected an odd number of at least 3 and positive "
+            f"numbers, got {steps}, {reach} and {batch_size}"
+        )
+    r = adversarial - images
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r)
+    wide = (-1, *[1] * (r.ndim - 1))
+    noise *= (r.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)).view(wide)
+
+    def logits(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            parts = [model(part) for part in x.split(batch_size)]
+        return torch.cat(parts).double()
+
+    sets = {
+        "original": images,
+        "adversarial": adversarial,
+        "noise": (images + noise).clamp(lower, upper),
+    }
+    where = torch.linspace(-reach, reach, steps, dtype=torch.float64)
+    paths = []
+    for kind, direction in (("adversarial", r), ("noise", noise)):
+        every = [logits(images + float(t) * direction) for t in where]
+        paths.append(
+            LogitPath(
+                kind,
+                tuple(float(_margins(each, labels).mean()) for each in every),
+                tuple(float(_of_label(each.softmax(1), labels).mean()) for each in every),
+                tuple(tuple(each[0].tolist()) for each in every),
+            )
+        )
+    return ClassDistributions(
+        tuple(_answers(kind, logits(x), labels) for kind, x in sets.items()),
+        tuple(paths),
+        tuple(where.tolist()),
+        len(images),
+        float(r.double().flatten(1).square().mean(1).sqrt().mean()),
+    )
+
+
+def _of_label(values: Tensor, labels: Tensor) -> Tensor:
+    return values.gather(1, labels[:, None])[:, 0]
+
+
+def _margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the logit of the label less the largest other one, (N,)."""
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return _of_label(logits, labels) - others.amax(1)
+
+
+def _answers(kind: str, logits: Tensor, labels: Tensor) -> AnswerSet:
+    shares = logits.softmax(1)
+    classes = logits.shape[1]
+    predicted = logits.argmax(1)
+    by_class = torch.zeros(classes, classes, dtype=torch.float64, device=logits.device)
+    by_class.index_add_(0, labels, shares)
+    counts = labels.bincount(minlength=classes).clamp(min=1)
+    nats = -torch.special.xlogy(shares, shares).sum(1)
+    return AnswerSet(
+        kind=kind,
+        error=float((predicted != labels).double().mean()),
+        probability=float(_of_label(shares, labels).mean()),
+        largest=float(shares.amax(1).mean()),
+        entropy=float(nats.mean()) / math.log(2),
+        predicted=tuple(predicted.bincount(minlength=classes).tolist()),
+        margins=tuple(_margins(logits, labels).tolist()),
+        by_class=tuple(tuple(row) for row in (by_class / counts[:, None]).tolist()),
+    )

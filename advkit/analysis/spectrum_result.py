@@ -1,0 +1,129 @@
+"""What `spectrum` returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from advkit.analysis._records import check, plain, read, write
+
+__all__ = ["Layer", "Spectrum"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The Lipschitz constant of one layer in L2, from above and from below.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the network.
+    kind : str
+        Its class, such as "Conv2d".
+    upper : float
+        A bound: no two inputs of the layer move apart by a larger factor.
+    lower : float
+        An estimate from below: a factor that was seen. For linear layers power iteration, near
+        the norm; for others the Jacobian at one point, or a ratio that is known.
+    shape : tuple of int
+        Of the input, without batch.
+    """
+
+    name: str
+    kind: str
+    upper: float
+    lower: float
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How far a network may move its output, layer by layer and as a whole.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        In the order in which they are computed; without those that only move or drop values.
+    product : float
+        A bound of the whole network's Lipschitz constant: the product of `upper` along a chain,
+        sums of products where paths are added.
+    jacobian : float or None
+        An estimate from below of the same: the largest norm of the Jacobian at the images given,
+        by power iteration. None without images.
+    gradient : float or None
+        An estimate from below, too: the largest norm of the gradient of the predicted class's
+        logit at those images.
+    images : int
+        How many they were.
+    settings : dict of str to JSON value
+        Of the bounds.
+    """
+
+    layers: tuple[Layer, ...]
+    product: float
+    jacobian: float | None
+    gradient: float | None
+    images: int
+    settings: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Return the main numbers on one line."""
+        seen = "" if self.jacobian is None else f", at least {self.jacobian:.4g} (estimate)"
+        return f"Spectrum({len(self.layers)} layers, at most {self.product:.4g} (bound){seen})"
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Return flat records, one for each layer and one for the whole, for CSV files."""
+        rows = [
+            {
+                "layer": each.name,
+                "kind": each.kind,
+                "input": "x".join(map(str, each.shape)),
+                "upper bound": each.upper,
+                "lower estimate": each.lower,
+            }
+            for each in self.layers
+        ]
+        whole = {"layer": "(all)", "kind": "", "input": "", "upper bound": self.product}
+        return [*rows, {**whole, "lower estimate": self.jacobian}]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spectrum as JSON values."""
+        return plain("Spectrum", asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Spectrum:
+        """Return the spectrum that `to_dict` described.
+
+        Raises
+        ------
+        ValueError
+            It is something else, or of another version of advkit.
+        """
+        check("Spectrum", values)
+        try:
+            layers = tuple(
+                Layer(**{**layer, "shape": tuple(layer["shape"])}) for layer in values["layers"]
+            )
+            rest = {key: values[key] for key in ("product", "jacobian", "gradient", "images")}
+            return cls(layers, settings=dict(values["settings"]), **rest)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a whole Spectrum: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the spectrum to a JSON file, which appears whole or not at all."""
+        write(self.to_dict(), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Spectrum:
+        """Read a spectrum that `save` wrote.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        ValueError
+            It is not a saved spectrum.
+        """
+        return read(path, cls.from_dict, "Spectrum")

@@ -1,0 +1,129 @@
+"""Figures 1 and 2: images that excite units, and random directions, of a convolutional network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from advkit.analysis import DirectionSet, Units, units
+from advkit.experiments._convolutional import convolutional
+from advkit.experiments.setting import Outcome, Setting
+from advkit.report import curves, strips
+
+__all__ = ["natural", "random"]
+
+_STRIPS, _TOP = 4, 10
+_NAMES = {"natural": "units", "random": "random directions", "rotation": "a random rotation"}
+
+
+def natural(setting: Setting) -> Outcome:
+    """Draw Figure 1, the natural basis, with the statistics of all kinds of directions."""
+    return _run(setting, "figure1", "natural")
+
+
+def random(setting: Setting) -> Outcome:
+    """Draw Figure 2, random directions, with the statistics of all kinds of directions."""
+    return _run(setting, "figure2", "random")
+
+
+def _run(setting: Setting, figure: str, kind: str) -> Outcome:
+    network = convolutional(setting)
+    body, head = network.model[:-1], network.model[-1]
+    dataset, x, labels = setting.first_images("test")
+    setting.say("images of each direction")
+    found = units(body, x, labels, top=min(_TOP, len(x)), head=head, seed=setting.seed)
+    chosen = found.of(kind)
+    panels = [
+        (
+            f"({letter}) {_caption(kind, chosen.places[row])}: {100 * chosen.purity[row]:.0f} % "
+            f'"{dataset.classes[chosen.majority[row]]}"',
+            x[list(chosen.top[row])],
+        )
+        for row, letter in zip(range(len(chosen.top)), "abcd"[:_STRIPS], strict=False)
+    ]
+
+    def draw(path: Path) -> None:
+        what = f"the first {len(panels)} {'live ' if kind == 'natural' else ''}{_NAMES[kind]}"
+        strips(
+            panels,
+            path,
+            title=f"The {found.settings['top']} test images that excite {what} most, "
+            f"{setting.data}",
+        )
+
+    def draw_ablation(path: Path) -> None:
+        curves(
+            {
+                _NAMES[curve.kind]: (curve.removed, [100 * each for each in curve.accuracy])
+                for curve in found.ablation
+            },
+            path,
+            across="directions replaced by their mean",
+            up="accuracy, %",
+            title=f"Ablation of the {found.features} features, {setting.data}",
+        )
+
+    return Outcome(
+        title=f"{figure.capitalize()[:-1]} {figure[-1]} on {setting.data}",
+        tables={"Labels of the top images": [_line(each) for each in found.sets]},
+        notes=[
+            f"The last {found.features} features of a convolutional network (test error "
+            f"{100 * network.test_error:.2f} %), {len(x)} held-out images, the "
+            f"{found.settings['top']} with the most along each direction. Purity: share of the "
+            "commonest label; entropy in bits; intervals of means, by resampling directions; "
+            f"p: share of {found.settings['permutations']} permutations of the labels whose mean "
+            "entropy is no larger.",
+            "The strips are the first directions along which images differ, not chosen by eye. "
+            "The paper compares by eye alone and has no statistic.",
+            _verdict(found),
+            _ablated(found),
+        ],
+        records=found.as_rows(),
+        data={"units": found.to_dict()},
+        pictures={f"{figure}.png": draw, f"{figure}-ablation.png": draw_ablation},
+    )
+
+
+def _caption(kind: str, place: int) -> str:
+    return f"unit {place + 1}" if kind == "natural" else f"direction {place + 1}"
+
+
+def _line(each: DirectionSet) -> dict[str, Any]:
+    purity, entropy = each.purity_interval, each.entropy_interval
+    return {
+        "directions": f"{len(each.places)} of {_NAMES[each.kind]}"
+        if each.kind == "rotation"
+        else f"{len(each.places)} {_NAMES[each.kind]}",
+        "left out (dead)": each.dead,
+        "mean purity": f"{each.mean('purity'):.3f} ({purity[0]:.3f} to {purity[1]:.3f})",
+        "permuted": f"{each.null_purity:.3f}",
+        "mean entropy": f"{each.mean('entropy'):.3f} ({entropy[0]:.3f} to {entropy[1]:.3f})",
+        "entropy permuted": f"{each.null_entropy:.3f}",
+        "p": f"{each.p_value:.4f}",
+        "with p < 0.05, %": f"{100 * sum(p < 0.05 for p in each.p_values) / len(each.places):.0f}",
+    }
+
+
+def _verdict(found: Units) -> str:
+    """Say whether units are purer than random directions."""
+    first, second = found.of("natural"), found.of("random")
+    low, high = first.purity_interval, second.purity_interval
+    words = f"{first.mean('purity'):.3f} and {second.mean('purity'):.3f}"
+    if low[0] > high[1]:
+        return f"Units are purer than random directions: {words}; the intervals do not meet."
+    if high[0] > low[1]:
+        return f"Random directions are purer than units: {words}; the intervals do not meet."
+    return f"Units and random directions are not told apart by purity: {words}; intervals meet."
+
+
+def _ablated(found: Units) -> str:
+    """Say what is lost with half of the directions."""
+    parts = []
+    for curve in found.ablation:
+        half = len(curve.removed) // 2
+        parts.append(
+            f"{curve.removed[half]} of {_NAMES[curve.kind]}: {100 * curve.accuracy[half]:.1f} % "
+            f"({100 * curve.low[half]:.1f} to {100 * curve.high[half]:.1f} over the orders)"
+        )
+    whole = 100 * found.ablation[0].accuracy[0]
+    return f"Accuracy {whole:.1f} %; with directions replaced by their mean, " + "; ".join(parts)
