@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from advkit import attack
+from advkit.attack import legs
 from advkit.ops import _dispatch, use_backend
 
 pytestmark = pytest.mark.slow
@@ -60,7 +61,8 @@ def cuda_on_ptx():
     from cuda_on_ptx import interpreted
 
     chosen = mock.patch.object(_dispatch, "choose", return_value="cuda")
-    with chosen, interpreted() as launched:
+    rounds = mock.patch.object(legs, "choose", return_value="cuda")
+    with chosen, rounds, interpreted() as launched:
         yield
     assert {name.split("_f32")[0] for name, _ in launched} == {"advkit_lbfgs_step"}
 
