@@ -20,7 +20,6 @@ from advkit.data import load
 from advkit.experiments import EXPERIMENTS, Outcome, Setting
 from advkit.report import csv_text, markdown_table
 
-WORK = "work"
 _TIME = "seconds, without what was read back after an interruption"
 _DESCRIPTION = """\
 Run one experiment of the paper, and write
@@ -31,7 +30,7 @@ Run one experiment of the paper, and write
   DIR/NAME.png    a picture, where there is one
 
 Networks are trained the first time they are asked for, and kept. A run that was interrupted goes on
-from where it was: what is done is in DIR/work, which is removed at the end.
+from where it was: what is done is in DIR/.advkit-NAME, which is removed at the end.
 
 experiments:
 """
@@ -121,11 +120,12 @@ def run(arguments: argparse.Namespace) -> int:
         load(arguments.data, "test")  # what is missing is told before any work
     prepare_folder(folder, (f"{name}.json",), force=arguments.force)
     images = arguments.images or (experiment.quick_images if arguments.quick else experiment.images)
+    work = folder / f".advkit-{name}"  # of this experiment alone: others may share the folder
     start = time.perf_counter()
     setting = Setting(
         data=arguments.data,
         images=images,
-        work=folder / WORK,
+        work=work,
         targets=arguments.targets,
         optimizer=arguments.optimizer,
         epochs=arguments.epochs,
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     with threads(arguments.threads), user_errors():
         outcome = experiment.run(setting)
         written = _write(name, folder, outcome, setting, time.perf_counter() - start)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     print(markdown_table(next(iter(outcome.tables.values()))))
     print(f"\nwrote {', '.join(written)} in {folder}")
     return 0

@@ -32,7 +32,7 @@ def test_every_experiment_writes_its_files(name, tmp_path, capsys):
     drawn = [path.name for path in tmp_path.glob("*.png")]
     assert all(f"![{picture}]({picture})" in page for picture in drawn)
     assert bool(drawn) == (name not in ("table1", "table3"))
-    assert not (tmp_path / "work").exists()
+    assert not list(tmp_path.glob(".*"))
     assert "wrote" in capsys.readouterr().out
 
 
@@ -65,7 +65,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
     words = ["reproduce", "table4", "--quick", "--images", "12", "--out", str(tmp_path / "cut")]
     assert main(words) == 130
     assert not (tmp_path / "cut" / "table4.json").exists()
-    assert len(list((tmp_path / "cut" / "work").glob("attack-*.npz"))) == 2
+    assert len(list((tmp_path / "cut" / ".advkit-table4").glob("attack-*.npz"))) == 2
     capsys.readouterr()
     assert main(words) == 0
     assert len(calls) == 4
@@ -73,6 +73,16 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "cut" / "table4.csv").read_text() == (
         tmp_path / "whole" / "table4.csv"
     ).read_text()
+
+
+@pytest.mark.usefixtures("small")
+def test_other_folders_are_left_alone(tmp_path):
+    for name in ("work", ".advkit-table2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("kept")
+    run(tmp_path, "figure1 --images 12")
+    assert (tmp_path / "work" / "mine").exists()
+    assert (tmp_path / ".advkit-table2" / "mine").exists()
 
 
 @pytest.mark.usefixtures("small")
