@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from advkit.analysis._records import check, plain, read, write
+from advkit.analysis._records import Saved
 
 __all__ = ["DistanceSummary", "Distances", "distances"]
 
@@ -51,7 +50,7 @@ class DistanceSummary:
 
 
 @dataclass(frozen=True)
-class Distances:
+class Distances(Saved):
     """Distances of several attacks on the same images.
 
     Parameters
@@ -85,42 +84,13 @@ class Distances:
             for each in self.attacks
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the study as JSON values; None for nan and infinite ones."""
-        return plain("Distances", asdict(self))
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Distances:
-        """Return the study that `to_dict` described.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or of another version of advkit.
-        """
-        check("Distances", values)
-        try:
-            attacks = tuple(_summary(each) for each in values["attacks"])
-            return cls(attacks, tuple(values["radii"]), int(values["images"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole Distances: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the study to a JSON file, which appears whole or not at all."""
-        write(self.to_dict(), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Distances:
-        """Read a study that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is not a saved study.
-        """
-        return read(path, cls.from_dict, "Distances")
+    def _made(cls, values: Mapping[str, Any]) -> Distances:
+        return cls(
+            tuple(_summary(each) for each in values["attacks"]),
+            tuple(values["radii"]),
+            int(values["images"]),
+        )
 
 
 def distances(

@@ -15,8 +15,6 @@ from advkit.analysis.units_result import DirectionSet, Units
 
 __all__ = ["units"]
 
-_CHOICE = DIRECTIONS
-
 
 def units(
     features: Callable[[Tensor], Tensor],
@@ -120,8 +118,8 @@ def _check(
         raise ValueError(f"top: expected 1 to {len(images)}, the number of images, got {top}")
     if permutations < 1:
         raise ValueError(f"permutations: expected at least 1, got {permutations}")
-    if isinstance(kinds, str) or not kinds or any(kind not in _CHOICE for kind in kinds):
-        raise ValueError(f"directions: expected names among {_CHOICE}, got {kinds!r}")
+    if isinstance(kinds, str) or not kinds or any(kind not in DIRECTIONS for kind in kinds):
+        raise ValueError(f"directions: expected names among {DIRECTIONS}, got {kinds!r}")
 
 
 def _set(

@@ -18,6 +18,7 @@ from advkit._files import replacing
 from advkit.cli._common import HelpFormatter, integer, prepare_folder, threads, user_errors
 from advkit.data import load
 from advkit.experiments import EXPERIMENTS, Outcome, Setting
+from advkit.experiments.registry import CHOICES
 from advkit.report import csv_text, markdown_table
 
 _TIME = "seconds, without what was read back after an interruption"
@@ -155,13 +156,19 @@ def _write(
         draw(folder / file)
     config = advkit.show_config()
     origin = {key: config[key] for key in ("advkit", "python", "torch", "processor", "threads")}
-    parts = [f"# {outcome.title}"]
+    settings = setting.to_dict()
+    unused = set(CHOICES) - set(EXPERIMENTS[name].uses)
+    used = {key: value for key, value in settings.items() if key not in unused}
+    trained = {"adam": "Adam", "lbfgs": "L-BFGS"}.get(used.get("optimizer") or "")
+    parts = [
+        f"# {outcome.title}" + (f", the paper's networks trained by {trained}" if trained else "")
+    ]
     for place, (heading, rows) in enumerate(outcome.tables.items()):
         parts += [f"## {heading}", markdown_table(rows)]
         if place == 0:
             parts.append("\n".join(f"- {note}" for note in outcome.notes))
             parts += [f"![{file}]({file})" for file in outcome.pictures]
-    command = [{"what": key, "value": value} for key, value in setting.to_dict().items()]
+    command = [{"what": key, "value": value} for key, value in used.items()]
     command += [{"what": key, "value": value} for key, value in origin.items()]
     parts += ["## Settings", markdown_table([*command, {"what": _TIME, "value": seconds}])]
     texts = {
@@ -171,7 +178,7 @@ def _write(
             _strict(
                 {
                     "experiment": name,
-                    "settings": setting.to_dict(),
+                    "settings": used,
                     "environment": origin,
                     "seconds": seconds,
                     "notes": list(outcome.notes),
