@@ -76,13 +76,16 @@ def ablation(
     Raises
     ------
     ValueError
-        A shape does not fit, or a number is below 1; also if `head` returns something else.
+        A shape does not fit, a label is below 0, a number is below 1, or `head` returns something
+        else than (B, K).
     """
     if features.ndim != 2 or labels.shape != features.shape[:1] or not features.numel():
         raise ValueError(
             f"features and labels: expected shapes (N, n) and (N,), got {tuple(features.shape)} "
             f"and {tuple(labels.shape)}"
         )
+    if int(labels.min()) < 0:
+        raise ValueError(f"labels: expected values of at least 0, got {int(labels.min())}")
     if steps < 1 or orders < 1:
         raise ValueError(f"steps and orders: expected at least 1, got {steps} and {orders}")
     n = features.shape[1]

@@ -168,6 +168,8 @@ def _check(
             f"labels: expected shape ({len(images)},) of int64, got {tuple(labels.shape)} of "
             f"{labels.dtype}"
         )
+    if int(labels.min()) < 0:
+        raise ValueError(f"labels: expected values of at least 0, got {int(labels.min())}")
     if not levels or len(set(levels)) != len(levels):
         raise ValueError(f"levels: expected at least one, without repeats, got {levels}")
     for name, given, known in (("noises", noises, _NOISES), ("around", around, _AROUND)):

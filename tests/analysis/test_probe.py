@@ -177,3 +177,5 @@ def test_refuses(options, words):
         probe(Halves(), x, adversarial[1:], labels)
     with pytest.raises(ValueError, match="labels: expected"):
         probe(Halves(), x, adversarial, labels[1:])
+    with pytest.raises(ValueError, match="labels: expected values of at least 0, got -1"):
+        probe(Halves(), x, adversarial, -torch.ones_like(labels))

@@ -168,3 +168,5 @@ def test_refuses_shapes():
         units(lambda x: x * 0, images, labels)
     with pytest.raises(ValueError, match="features and labels"):
         ablation(lambda x: x, images, labels[1:])
+    with pytest.raises(ValueError, match="labels: expected values of at least 0, got -1"):
+        ablation(lambda x: x, images, labels - 1)
