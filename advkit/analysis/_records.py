@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from advkit._files import replacing
 
-__all__ = ["check", "plain", "read", "write"]
+__all__ = ["Saved", "made"]
 
 _VERSION = 1
-_Result = TypeVar("_Result")
+_Result = TypeVar("_Result", bound="Saved")
 
 
 def plain(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,26 +33,67 @@ def check(kind: str, values: Mapping[str, Any]) -> None:
         )
 
 
-def write(values: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write values to a JSON file."""
-    with replacing(path) as temporary:
-        text = json.dumps(values, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+@dataclass(frozen=True)
+class Saved:
+    """A result with its forms as JSON values and as a file; it says how to make itself of them."""
+
+    @classmethod
+    def _made(cls: type[_Result], values: Mapping[str, Any]) -> _Result:
+        """Return the result that JSON values describe."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values; None for nan and infinite ones."""
+        return plain(type(self).__name__, asdict(self))
+
+    @classmethod
+    def from_dict(cls: type[_Result], values: Mapping[str, Any]) -> _Result:
+        """Return the result that `to_dict` described.
+
+        Raises
+        ------
+        ValueError
+            It is something else, or of another version of advkit.
+        """
+        check(cls.__name__, values)
+        try:
+            return cls._made(values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a whole {cls.__name__}: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result to a JSON file, which appears whole or not at all."""
+        with replacing(path) as temporary:
+            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls: type[_Result], path: str | os.PathLike[str]) -> _Result:
+        """Read a result that `save` wrote.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        ValueError
+            It is not a saved result of this kind.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError("expected a JSON object")
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)} is not a saved {cls.__name__}: {error}") from error
 
 
-def read(
-    path: str | os.PathLike[str], make: Callable[[Mapping[str, Any]], _Result], kind: str
-) -> _Result:
-    """Return what `make` builds from a JSON file; ValueError names the file and the reason."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("expected a JSON object")
-        return make(values)
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} is not a saved {kind}: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{os.fspath(path)} is not a whole {kind}: {error}") from error
+def made(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """Return a frozen record whose lists are tuples again."""
+    return kind(**{field.name: _tuples(values[field.name]) for field in fields(kind)})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
 
 
 def _strict(value: Any) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.analysis.directions import directions
+from advkit.transfer.matrix import predictions
 
 __all__ = ["AblationCurve", "ablation"]
 
@@ -54,7 +55,8 @@ def ablation(
     Parameters
     ----------
     head : callable
-        Features (B, n) to logits (B, K).
+        Features (B, n) to logits (B, K); a module is held in eval mode meanwhile. Where a logit is
+        not finite, the answer counts as wrong.
     features : Tensor (N, n)
         Of the images.
     labels : Tensor (N,) of int64
@@ -74,13 +76,16 @@ def ablation(
     Raises
     ------
     ValueError
-        A shape does not fit, or a number is below 1.
+        A shape does not fit, a label is below 0, a number is below 1, or `head` returns something
+        else than (B, K).
     """
     if features.ndim != 2 or labels.shape != features.shape[:1] or not features.numel():
         raise ValueError(
             f"features and labels: expected shapes (N, n) and (N,), got {tuple(features.shape)} "
             f"and {tuple(labels.shape)}"
         )
+    if int(labels.min()) < 0:
+        raise ValueError(f"labels: expected values of at least 0, got {int(labels.min())}")
     if steps < 1 or orders < 1:
         raise ValueError(f"steps and orders: expected at least 1, got {steps} and {orders}")
     n = features.shape[1]
@@ -96,8 +101,7 @@ def ablation(
             for place, count in enumerate(removed):
                 gone = basis[:count]
                 left = features - ((features - mean) @ gone.mT) @ gone
-                with torch.no_grad():
-                    right = head(left).argmax(1) == labels
+                right = predictions(head, left, len(left)) == labels
                 found[order, place] = right.double().mean()
         curves.append(
             AblationCurve(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from advkit.analysis._records import check, plain, read, write
+from advkit.analysis._records import Saved
 
 __all__ = ["DistanceSummary", "Distances", "distances"]
 
@@ -51,7 +50,7 @@ class DistanceSummary:
 
 
 @dataclass(frozen=True)
-class Distances:
+class Distances(Saved):
     """Distances of several attacks on the same images.
 
     Parameters
@@ -85,42 +84,13 @@ class Distances:
             for each in self.attacks
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the study as JSON values; None for nan and infinite ones."""
-        return plain("Distances", asdict(self))
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Distances:
-        """Return the study that `to_dict` described.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or of another version of advkit.
-        """
-        check("Distances", values)
-        try:
-            attacks = tuple(_summary(each) for each in values["attacks"])
-            return cls(attacks, tuple(values["radii"]), int(values["images"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole Distances: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the study to a JSON file, which appears whole or not at all."""
-        write(self.to_dict(), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Distances:
-        """Read a study that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is not a saved study.
-        """
-        return read(path, cls.from_dict, "Distances")
+    def _made(cls, values: Mapping[str, Any]) -> Distances:
+        return cls(
+            tuple(_summary(each) for each in values["attacks"]),
+            tuple(values["radii"]),
+            int(values["images"]),
+        )
 
 
 def distances(
@@ -134,9 +104,10 @@ def distances(
 
     A robustness curve is the accuracy that is left when every image may be changed by a radius.
     Local optimality is that of AttackBench (Cinà et al. 2024, "AttackBench: evaluating gradient-
-    based attacks for adversarial examples"): the area that an attack takes away above its curve,
-    over that of the best distance known of each image, up to the largest of those; 1 is the best.
-    Its mean over networks is their global optimality.
+    based attacks for adversarial examples"): the area between the accuracy without an attack and an
+    attack's curve, over the same for the best distance known of each image, up to the largest of
+    those; 1 is the best. Images that are wrong already, whose best distance is 0, play no part. Its
+    mean over networks is their global optimality.
 
     Parameters
     ----------
@@ -180,11 +151,16 @@ def distances(
     largest = float(finite.max())
     where = torch.linspace(0, largest, radii, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    whole = largest - float(best.clamp(max=largest).mean())
+    right = best > 0
+
+    def area(values: Tensor) -> float:
+        """Return rho eps_0 - AUREC: what lies between the clean accuracy and the curve."""
+        return float(torch.where(right, largest - values.clamp(max=largest), 0.0).mean())
+
+    whole = area(best)
     summaries = []
     for name, each in known.items():
         changed = each[each.isfinite() & (each > 0)]
-        taken = largest - float(each.clamp(max=largest).mean())
         ordered = each.sort().values
         places = [math.ceil(share * len(each)) - 1 for share in (0.25, 0.5, 0.75)]
         quartiles = [float(ordered[max(0, place)]) for place in places]
@@ -196,7 +172,7 @@ def distances(
                 float(changed.mean()) if len(changed) else math.nan,
                 _interval(changed, generator),
                 (quartiles[0], quartiles[1], quartiles[2]),
-                taken / whole if whole > 0 else math.nan,
+                area(each) / whole if whole > 0 else math.nan,
                 tuple((each[:, None] > where).double().mean(0).tolist()),
             )
         )

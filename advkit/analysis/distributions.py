@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from advkit._modes import evaluating
 from advkit.analysis.distributions_result import AnswerSet, ClassDistributions, LogitPath
+from advkit.transfer.changes import gaussian, rms
 
 __all__ = ["class_distributions"]
 
@@ -36,7 +38,7 @@ def class_distributions(
     Parameters
     ----------
     model : callable
-        Images (B, ...) to logits (B, K), K >= 2.
+        Images (B, ...) to logits (B, K), K >= 2; a module is held in eval mode meanwhile.
     images, adversarial : Tensor (N, ...)
         Originals, and the same perturbed.
     labels : Tensor (N,) of int64
@@ -46,11 +48,12 @@ def class_distributions(
     steps : int
         Points of a path, odd, so that the original is one.
     lower, upper : float
-        The box, to which noise is cut; paths are not.
+        The box, in which the noise is; paths may leave it.
     batch_size : int
         Images at a time.
     seed : int
-        Of the noise, normal, scaled to the length of each image's r before it is cut.
+        Of the noise, normal: in the box it is as long as each image's r, see
+        `advkit.transfer.gaussian`.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def class_distributions(
     Raises
     ------
     ValueError
-        An argument is out of range, or a shape does not fit.
+        An argument is out of range, a shape does not fit, or a logit is not finite.
     """
     if images.shape != adversarial.shape or images.ndim < 2 or not images.numel():
         raise ValueError(
@@ -72,30 +75,41 @@ def class_distributions(
             f"labels: expected shape ({len(images)},) of int64, got {tuple(labels.shape)} of "
             f"{labels.dtype}"
         )
+    if int(labels.min()) < 0:
+        raise ValueError(f"labels: expected values of at least 0, got {int(labels.min())}")
     if steps < 3 or steps % 2 == 0 or not reach > 0 or batch_size < 1:
         raise ValueError(
             "steps, reach and batch_size: expected an odd number of at least 3 and positive "
             f"numbers, got {steps}, {reach} and {batch_size}"
         )
-    r = adversarial - images
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r)
-    wide = (-1, *[1] * (r.ndim - 1))
-    noise *= (r.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)).view(wide)
+    r, size = adversarial - images, rms(adversarial, images)
+    noisy = gaussian(images, size, seed=seed, lower=lower, upper=upper)
 
     def logits(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            parts = [model(part) for part in x.split(batch_size)]
-        return torch.cat(parts).double()
+        with torch.no_grad(), evaluating(model):
+            found = torch.cat([model(part) for part in x.split(batch_size)]).double()
+        if found.shape[:1] != x.shape[:1] or found.ndim != 2 or found.shape[1] < 2:
+            raise ValueError(
+                f"model: expected logits of shape ({len(x)}, K) with K >= 2, got "
+                f"{tuple(found.shape)}"
+            )
+        if int(labels.max()) >= found.shape[1]:
+            raise ValueError(
+                f"labels: expected 0 to {found.shape[1] - 1} for a network of {found.shape[1]} "
+                f"logits, got {int(labels.max())}"
+            )
+        if not found.isfinite().all():
+            raise ValueError("model: expected finite logits, got nan or inf")
+        return found
 
     sets = {
         "original": images,
         "adversarial": adversarial,
-        "noise": (images + noise).clamp(lower, upper),
+        "noise": noisy,
     }
     where = torch.linspace(-reach, reach, steps, dtype=torch.float64)
     paths = []
-    for kind, direction in (("adversarial", r), ("noise", noise)):
+    for kind, direction in (("adversarial", r), ("noise", noisy - images)):
         every = [logits(images + float(t) * direction) for t in where]
         paths.append(
             LogitPath(
@@ -110,7 +124,7 @@ def class_distributions(
         tuple(paths),
         tuple(where.tolist()),
         len(images),
-        float(r.double().flatten(1).square().mean(1).sqrt().mean()),
+        float(size.mean()),
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from advkit.analysis._records import check, plain, read, write
+from advkit.analysis._records import Saved, made
 
 __all__ = ["AnswerSet", "ClassDistributions", "LogitPath"]
 
@@ -67,7 +66,7 @@ class LogitPath:
 
 
 @dataclass(frozen=True)
-class ClassDistributions:
+class ClassDistributions(Saved):
     """Class probabilities and margins before and after a perturbation.
 
     Parameters
@@ -112,52 +111,12 @@ class ClassDistributions:
             for each in self.sets
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the study as JSON values."""
-        return plain("ClassDistributions", asdict(self))
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ClassDistributions:
-        """Return the study that `to_dict` described.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or of another version of advkit.
-        """
-        check("ClassDistributions", values)
-        try:
-            return cls(
-                tuple(_made(AnswerSet, each) for each in values["sets"]),
-                tuple(_made(LogitPath, each) for each in values["paths"]),
-                tuple(values["steps"]),
-                int(values["images"]),
-                float(values["distortion"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole ClassDistributions: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the study to a JSON file, which appears whole or not at all."""
-        write(self.to_dict(), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ClassDistributions:
-        """Read a study that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is not a saved study.
-        """
-        return read(path, cls.from_dict, "ClassDistributions")
-
-
-def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    return kind(**{field.name: _tuples(values[field.name]) for field in fields(kind)})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+    def _made(cls, values: Mapping[str, Any]) -> ClassDistributions:
+        return cls(
+            tuple(made(AnswerSet, each) for each in values["sets"]),
+            tuple(made(LogitPath, each) for each in values["paths"]),
+            tuple(values["steps"]),
+            int(values["images"]),
+            float(values["distortion"]),
+        )

@@ -24,7 +24,9 @@ def layer_norms(
     Parameters
     ----------
     model : torch.nn.Module
-        With layers `torch.nn.Linear`, `Conv2d` or `ConvTranspose2d`; others play no part.
+        With layers `torch.nn.Linear`, `Conv2d` or `ConvTranspose2d`; others play no part. Padding
+        is of zeros, or circular, the image being no smaller than the kernel and its sides multiples
+        of the stride; other paddings repeat values, which only `spectrum` takes into account.
     iterations : int
         See `gram_bound`.
     tolerance : float
@@ -38,13 +40,14 @@ def layer_norms(
     Raises
     ------
     ValueError
-        There is no such layer, or an argument is out of range.
+        There is no such layer, a layer has another padding, or an argument is out of range.
     """
     norms: dict[str, Tensor] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear):
             norms[name] = gram_bound(layer.weight, iterations)
         elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            _check_padding(name, layer)
             norms[name] = convolution_bound(
                 layer.weight,
                 stride=layer.stride,
@@ -57,6 +60,21 @@ def layer_norms(
     if not norms:
         raise ValueError("model: expected a Linear, Conv2d or ConvTranspose2d layer, got none")
     return norms
+
+
+def _check_padding(name: str, layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """Raise where padding repeats values, which makes the norm larger than an unbounded image's."""
+    mode = layer.padding_mode
+    if mode == "zeros":
+        return
+    spans = [(k - 1) * d for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    flat = layer._reversed_padding_repeated_twice  # as torch.nn.functional.pad takes it
+    added = [flat[2] + flat[3], flat[0] + flat[1]]
+    if mode != "circular" or any(pad > span for pad, span in zip(added, spans, strict=True)):
+        raise ValueError(
+            f"model: expected padding of zeros, or circular of at most the kernel's size less one, "
+            f"got {mode!r} and {layer.padding} in {name!r}"
+        )
 
 
 def norm_penalty(model: nn.Module, *, limit: float = 0.0, iterations: int = 6) -> Tensor:

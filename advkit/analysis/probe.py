@@ -9,6 +9,7 @@ from torch import Tensor
 
 from advkit._progress import progress_bar
 from advkit.analysis.probe_result import Moments, Probe, ProbeCell
+from advkit.transfer.matrix import predictions
 
 __all__ = ["LEVELS", "probe"]
 
@@ -47,7 +48,8 @@ def probe(
     Parameters
     ----------
     model : callable
-        Images (B, ...) to logits (B, K).
+        Images (B, ...) to logits (B, K); a module is held in eval mode meanwhile. Where a logit is
+        not finite, the answer is no class.
     images, adversarial : Tensor (N, ...)
         Originals, and what fools the network in their place.
     labels : Tensor (N,) of int64
@@ -76,7 +78,7 @@ def probe(
     -------
     Probe
         Counts and moments. Images that the network has wrong, or adversarial ones that do not fool
-        it, are left out and counted.
+        it or give logits that are not finite, are left out and counted.
 
     Raises
     ------
@@ -89,13 +91,10 @@ def probe(
             "probes, batch_size, decay and bounds: expected positive numbers and lower < upper, "
             f"got {probes}, {batch_size}, {decay}, {lower} and {upper}"
         )
-    with torch.no_grad():
-        classes = [
-            torch.cat([model(part).argmax(1) for part in each.split(batch_size)])
-            for each in (images, adversarial)
-        ]
+    classes = [predictions(model, each, batch_size) for each in (images, adversarial)]
     difference = (adversarial - images).flatten(1)
-    chosen = (classes[0] == labels) & (classes[1] != labels) & difference.ne(0).any(1)
+    fooled = (classes[1] != labels) & (classes[1] >= 0)
+    chosen = (classes[0] == labels) & fooled & difference.ne(0).any(1)
     rows = chosen.nonzero()[:, 0].tolist()
     if not rows:
         raise ValueError(
@@ -107,7 +106,7 @@ def probe(
     counts = {key: [0, 0] for key in keys}
     realised = dict.fromkeys(keys, 0.0)
     moments = torch.zeros(4, dtype=torch.float64)
-    with progress_bar(progress, "probing", len(rows)) as advance, torch.no_grad():
+    with progress_bar(progress, "probing", len(rows)) as advance:
         for row in rows:
             r = difference[row].double()
             moments += _moments(r)
@@ -118,7 +117,7 @@ def probe(
                 base = (images if place == "original" else adversarial)[row]
                 added = (mean + factors[level] * drawn[noise]).view(-1, *base.shape)
                 points = (base + added.to(base)).clamp(lower, upper)
-                answers = torch.cat([model(part).argmax(1) for part in points.split(batch_size)])
+                answers = predictions(model, points, batch_size)
                 counts[key][0] += int((answers == labels[row]).sum())
                 counts[key][1] += int((answers == classes[1][row]).sum())
                 realised[key] += float((points - base).double().std() / spread)
@@ -169,6 +168,8 @@ def _check(
             f"labels: expected shape ({len(images)},) of int64, got {tuple(labels.shape)} of "
             f"{labels.dtype}"
         )
+    if int(labels.min()) < 0:
+        raise ValueError(f"labels: expected values of at least 0, got {int(labels.min())}")
     if not levels or len(set(levels)) != len(levels):
         raise ValueError(f"levels: expected at least one, without repeats, got {levels}")
     for name, given, known in (("noises", noises, _NOISES), ("around", around, _AROUND)):

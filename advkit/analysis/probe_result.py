@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from advkit.analysis._records import check, plain, read, write
+from advkit.analysis._records import Saved
 from advkit.transfer.intervals import wilson_interval
 
 __all__ = ["Moments", "Probe", "ProbeCell"]
@@ -79,7 +78,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Saved):
     """Where noise around original and adversarial images leads.
 
     Parameters
@@ -133,44 +132,12 @@ class Probe:
             rows.append(row)
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the study as JSON values."""
-        return plain("Probe", asdict(self))
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Probe:
-        """Return the study that `to_dict` described.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or of another version of advkit.
-        """
-        check("Probe", values)
-        try:
-            return cls(
-                tuple(ProbeCell(**each) for each in values["cells"]),
-                Moments(**values["moments"]),
-                int(values["images"]),
-                int(values["skipped"]),
-                dict(values["settings"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole Probe: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the study to a JSON file, which appears whole or not at all."""
-        write(self.to_dict(), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Probe:
-        """Read a study that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is not a saved study.
-        """
-        return read(path, cls.from_dict, "Probe")
+    def _made(cls, values: Mapping[str, Any]) -> Probe:
+        return cls(
+            tuple(ProbeCell(**each) for each in values["cells"]),
+            Moments(**values["moments"]),
+            int(values["images"]),
+            int(values["skipped"]),
+            dict(values["settings"]),
+        )

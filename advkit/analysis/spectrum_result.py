@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from advkit.analysis._records import check, plain, read, write
+from advkit.analysis._records import Saved, made
 
 __all__ = ["Layer", "Spectrum"]
 
@@ -39,7 +38,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Saved):
     """How far a network may move its output, layer by layer and as a whole.
 
     Parameters
@@ -88,42 +87,13 @@ class Spectrum:
         whole = {"layer": "(all)", "kind": "", "input": "", "upper bound": self.product}
         return [*rows, {**whole, "lower estimate": self.jacobian}]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the spectrum as JSON values."""
-        return plain("Spectrum", asdict(self))
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Spectrum:
-        """Return the spectrum that `to_dict` described.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or of another version of advkit.
-        """
-        check("Spectrum", values)
-        try:
-            layers = tuple(
-                Layer(**{**layer, "shape": tuple(layer["shape"])}) for layer in values["layers"]
-            )
-            rest = {key: values[key] for key in ("product", "jacobian", "gradient", "images")}
-            return cls(layers, settings=dict(values["settings"]), **rest)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole Spectrum: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the spectrum to a JSON file, which appears whole or not at all."""
-        write(self.to_dict(), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Spectrum:
-        """Read a spectrum that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is not a saved spectrum.
-        """
-        return read(path, cls.from_dict, "Spectrum")
+    def _made(cls, values: Mapping[str, Any]) -> Spectrum:
+        return cls(
+            tuple(made(Layer, each) for each in values["layers"]),
+            values["product"],
+            values["jacobian"],
+            values["gradient"],
+            int(values["images"]),
+            dict(values["settings"]),
+        )

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from advkit._modes import evaluating
 from advkit.analysis.ablation import AblationCurve, ablation
 from advkit.analysis.directions import DIRECTIONS, directions
 from advkit.analysis.units_result import DirectionSet, Units
 
 __all__ = ["units"]
-
-_CHOICE = DIRECTIONS
 
 
 def units(
@@ -41,7 +40,8 @@ def units(
     Parameters
     ----------
     features : callable
-        Images (B, ...) to features (B, n), such as a network without its last layer.
+        Images (B, ...) to features (B, n), such as a network without its last layer; modules are
+        held in eval mode meanwhile.
     images : Tensor (N, ...)
         Held-out images.
     labels : Tensor (N,) of int64
@@ -75,7 +75,7 @@ def units(
         An argument is out of range, or the shapes do not fit.
     """
     _check(images, labels, directions, top, permutations)
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(features):
         parts = [features(part) for part in images.split(batch_size)]
     if any(part.ndim != 2 or len(part) != len(batch) for part, batch in
            zip(parts, images.split(batch_size), strict=True)):  # fmt: skip
@@ -118,8 +118,8 @@ def _check(
         raise ValueError(f"top: expected 1 to {len(images)}, the number of images, got {top}")
     if permutations < 1:
         raise ValueError(f"permutations: expected at least 1, got {permutations}")
-    if isinstance(kinds, str) or not kinds or any(kind not in _CHOICE for kind in kinds):
-        raise ValueError(f"directions: expected names among {_CHOICE}, got {kinds!r}")
+    if isinstance(kinds, str) or not kinds or any(kind not in DIRECTIONS for kind in kinds):
+        raise ValueError(f"directions: expected names among {DIRECTIONS}, got {kinds!r}")
 
 
 def _set(

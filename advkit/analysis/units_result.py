@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from advkit.analysis._records import check, plain, read, write
+from advkit.analysis._records import Saved, made
 from advkit.analysis.ablation import AblationCurve
 
 __all__ = ["DirectionSet", "Units"]
@@ -34,7 +33,8 @@ class DirectionSet:
     entropy : tuple of float
         Of the k labels, in bits.
     p_values : tuple of float
-        The share of permutations of the labels whose entropy is no larger, for each direction.
+        (1 + k) / (1 + n) for each direction, k of n permutations of the labels having an entropy
+        that is no larger.
     purity_interval, entropy_interval : tuple of float
         95 % intervals of the means over directions, by resampling directions.
     null_purity, null_entropy : float
@@ -64,7 +64,7 @@ class DirectionSet:
 
 
 @dataclass(frozen=True)
-class Units:
+class Units(Saved):
     """How alike the images are that excite units, random directions and rotated units.
 
     Parameters
@@ -115,53 +115,12 @@ class Units:
             for row, place in enumerate(each.places)
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the study as JSON values."""
-        return plain("Units", asdict(self))
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Units:
-        """Return the study that `to_dict` described.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or of another version of advkit.
-        """
-        check("Units", values)
-        try:
-            return cls(
-                tuple(_made(DirectionSet, each) for each in values["sets"]),
-                tuple(_made(AblationCurve, each) for each in values["ablation"]),
-                int(values["images"]),
-                int(values["features"]),
-                dict(values["settings"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole Units: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the study to a JSON file, which appears whole or not at all."""
-        write(self.to_dict(), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Units:
-        """Read a study that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is not a saved study.
-        """
-        return read(path, cls.from_dict, "Units")
-
-
-def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """Return a frozen record whose lists are tuples again."""
-    return kind(**{field.name: _tuples(values[field.name]) for field in fields(kind)})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+    def _made(cls, values: Mapping[str, Any]) -> Units:
+        return cls(
+            tuple(made(DirectionSet, each) for each in values["sets"]),
+            tuple(made(AblationCurve, each) for each in values["ablation"]),
+            int(values["images"]),
+            int(values["features"]),
+            dict(values["settings"]),
+        )

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from advkit._modes import evaluating
 from advkit.attack.margins import Judgement, constrain, judge
 from advkit.attack.perceptron import Perceptron
 from advkit.ops.class_loss import class_loss_out
@@ -99,17 +100,12 @@ class Objective:
         In training mode dropout would make the objective random, and batch normalisation would make
         images depend on each other and change the network's statistics.
         """
-        modules = list(self._model.modules()) if isinstance(self._model, nn.Module) else []
-        modes = [module.training for module in modules]
-        if isinstance(self._model, nn.Module):
-            self._model.eval()
-        self._perceptron = Perceptron.recognised(self._model, self._shape)
-        try:
-            yield
-        finally:
-            self._perceptron = None
-            for module, mode in zip(modules, modes, strict=True):
-                module.training = mode
+        with evaluating(self._model):
+            self._perceptron = Perceptron.recognised(self._model, self._shape)
+            try:
+                yield
+            finally:
+                self._perceptron = None
 
     def __call__(self, x: Tensor, labels: Tensor) -> Evaluation:
         """Evaluate loss_f at x (b, n): one forward and one backward pass."""

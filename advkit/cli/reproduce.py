@@ -18,9 +18,9 @@ from advkit._files import replacing
 from advkit.cli._common import HelpFormatter, integer, prepare_folder, threads, user_errors
 from advkit.data import load
 from advkit.experiments import EXPERIMENTS, Outcome, Setting
+from advkit.experiments.registry import CHOICES
 from advkit.report import csv_text, markdown_table
 
-WORK = "work"
 _TIME = "seconds, without what was read back after an interruption"
 _DESCRIPTION = """\
 Run one experiment of the paper, and write
@@ -31,7 +31,7 @@ Run one experiment of the paper, and write
   DIR/NAME.png    a picture, where there is one
 
 Networks are trained the first time they are asked for, and kept. A run that was interrupted goes on
-from where it was: what is done is in DIR/work, which is removed at the end.
+from where it was: what is done is in DIR/.advkit-NAME, which is removed at the end.
 
 experiments:
 """
@@ -121,11 +121,12 @@ def run(arguments: argparse.Namespace) -> int:
         load(arguments.data, "test")  # what is missing is told before any work
     prepare_folder(folder, (f"{name}.json",), force=arguments.force)
     images = arguments.images or (experiment.quick_images if arguments.quick else experiment.images)
+    work = folder / f".advkit-{name}"  # of this experiment alone: others may share the folder
     start = time.perf_counter()
     setting = Setting(
         data=arguments.data,
         images=images,
-        work=folder / WORK,
+        work=work,
         targets=arguments.targets,
         optimizer=arguments.optimizer,
         epochs=arguments.epochs,
@@ -140,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     with threads(arguments.threads), user_errors():
         outcome = experiment.run(setting)
         written = _write(name, folder, outcome, setting, time.perf_counter() - start)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     print(markdown_table(next(iter(outcome.tables.values()))))
     print(f"\nwrote {', '.join(written)} in {folder}")
     return 0
@@ -155,13 +156,19 @@ def _write(
         draw(folder / file)
     config = advkit.show_config()
     origin = {key: config[key] for key in ("advkit", "python", "torch", "processor", "threads")}
-    parts = [f"# {outcome.title}"]
+    settings = setting.to_dict()
+    unused = set(CHOICES) - set(EXPERIMENTS[name].uses)
+    used = {key: value for key, value in settings.items() if key not in unused}
+    trained = {"adam": "Adam", "lbfgs": "L-BFGS"}.get(used.get("optimizer") or "")
+    parts = [
+        f"# {outcome.title}" + (f", the paper's networks trained by {trained}" if trained else "")
+    ]
     for place, (heading, rows) in enumerate(outcome.tables.items()):
         parts += [f"## {heading}", markdown_table(rows)]
         if place == 0:
             parts.append("\n".join(f"- {note}" for note in outcome.notes))
             parts += [f"![{file}]({file})" for file in outcome.pictures]
-    command = [{"what": key, "value": value} for key, value in setting.to_dict().items()]
+    command = [{"what": key, "value": value} for key, value in used.items()]
     command += [{"what": key, "value": value} for key, value in origin.items()]
     parts += ["## Settings", markdown_table([*command, {"what": _TIME, "value": seconds}])]
     texts = {
@@ -171,7 +178,7 @@ def _write(
             _strict(
                 {
                     "experiment": name,
-                    "settings": setting.to_dict(),
+                    "settings": used,
                     "environment": origin,
                     "seconds": seconds,
                     "notes": list(outcome.notes),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ from advkit.analysis import norm_penalty
 from advkit.data import fingerprint, load
 from advkit.experiments.setting import Setting
 from advkit.models import error_rate
-from advkit.models.cache import cache_folder
+from advkit.models.cache import _checksum, _make_writable, cache_folder
 
 __all__ = ["Convolutional", "build", "convolutional"]
 
@@ -68,9 +70,12 @@ def convolutional(setting: Setting, *, penalty: float = 0.0) -> Convolutional:
         Data, seed, epochs.
     penalty : float
         Weight of `advkit.analysis.norm_penalty` in the loss.
-    """
-    from safetensors.torch import load_file, save_file
 
+    Warns
+    -----
+    RuntimeWarning
+        The file that was kept is damaged; it is replaced by a network trained anew.
+    """
     epochs = setting.epochs or (_QUICK_EPOCHS if setting.quick else _EPOCHS)
     data = load(setting.data, "train")
     if len(data) < _FEW and setting.epochs is None and not setting.quick:
@@ -88,18 +93,53 @@ def convolutional(setting: Setting, *, penalty: float = 0.0) -> Convolutional:
     path = cache_folder() / f"convolutional.{setting.data}.{digest}.safetensors"
     model = build(setting.seed)
     words = "convolutional network" + (f", penalty {penalty:g}" if penalty else "")
-    setting.say(words + ("" if path.exists() else f": training, {epochs} epochs"))
-    if path.exists():
-        model.load_state_dict(load_file(path))
+    plain = json.dumps(recipe, sort_keys=True)
+    if path.exists() and _read(path, model, plain):
+        setting.say(words)
     else:
+        setting.say(f"{words}: training, {epochs} epochs")
+        _make_writable(path.parent)  # told before the training, not after it
         _train(model, setting, epochs, penalty)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            save_file(model.state_dict(), temporary, {"recipe": json.dumps(recipe)})
+        _write(path, model, plain)
     model.eval().requires_grad_(False)
     return Convolutional(
         model, error_rate(model, data), error_rate(model, load(setting.data, "test"))
     )
+
+
+def _read(path: Path, model: nn.Module, recipe: str) -> bool:
+    """Load a network that was kept; False, with a warning, where the file is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            # Copies: the file is mapped into memory, and may be replaced while the network lives.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        if metadata.get("sha256") != _checksum(tensors, metadata):
+            raise ValueError("its checksum is wrong")
+        if metadata["recipe"] != recipe:
+            raise ValueError("it was made by another recipe")
+    except (SafetensorError, OSError, ValueError) as error:
+        warnings.warn(
+            f"the trained network in {path} cannot be used ({error}); training it again",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return False
+    model.load_state_dict(tensors)
+    return True
+
+
+def _write(path: Path, model: nn.Module, recipe: str) -> None:
+    from safetensors.torch import save
+
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"recipe": recipe}
+    metadata["sha256"] = _checksum(tensors, metadata)
+    content = save(tensors, metadata)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _train(model: nn.Module, setting: Setting, epochs: int, penalty: float) -> None:

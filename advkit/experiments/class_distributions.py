@@ -104,19 +104,22 @@ def _trained(setting: Setting, pools: Pools | None) -> nn.Sequential:
     model = build(_NAME, seed=setting.seed)
     kind = "plain" if pools is None else "pools"
     setting.say(f"training, {kind}: {epochs} epochs")
-    setting.work.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {} if pools is None else {"pools": pools}
-    train_with_pools(
+    setting.kept_network(
+        {"kind": kind, "epochs": epochs, "seed": setting.seed},
         model,
-        load(setting.data, "train"),
-        decay=_DECAY,
-        epochs=epochs,
-        batch_size=schedule.batch_size,
-        learning_rate=schedule.learning_rate,
-        seed=setting.seed,
-        checkpoint=setting.work / f"{kind}-{setting.seed}-{setting.data}-{epochs}.safetensors",
-        progress=setting.progress,
-        **options,
+        lambda: train_with_pools(
+            model,
+            load(setting.data, "train"),
+            decay=_DECAY,
+            epochs=epochs,
+            batch_size=schedule.batch_size,
+            learning_rate=schedule.learning_rate,
+            seed=setting.seed,
+            checkpoint=setting.work / f"{kind}-{setting.seed}-{setting.data}-{epochs}.safetensors",
+            progress=setting.progress,
+            **options,
+        ),
     )
     model.eval().requires_grad_(False)
     return model

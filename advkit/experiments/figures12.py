@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +74,8 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
             f"{100 * network.test_error:.2f} %), {len(x)} held-out images, the "
             f"{found.settings['top']} with the most along each direction. Purity: share of the "
             "commonest label; entropy in bits; intervals of means, by resampling directions; "
-            f"p: share of {found.settings['permutations']} permutations of the labels whose mean "
-            "entropy is no larger.",
+            f"p: (1 + k) / (1 + n), k of n = {found.settings['permutations']} permutations of the "
+            "labels having a mean entropy that is no larger.",
             "The strips are the first directions along which images differ, not chosen by eye. "
             "The paper compares by eye alone and has no statistic.",
             _verdict(found),
@@ -105,15 +108,22 @@ def _line(each: DirectionSet) -> dict[str, Any]:
 
 
 def _verdict(found: Units) -> str:
-    """Say whether units are purer than random directions."""
-    first, second = found.of("natural"), found.of("random")
-    low, high = first.purity_interval, second.purity_interval
-    words = f"{first.mean('purity'):.3f} and {second.mean('purity'):.3f}"
-    if low[0] > high[1]:
-        return f"Units are purer than random directions: {words}; the intervals do not meet."
-    if high[0] > low[1]:
-        return f"Random directions are purer than units: {words}; the intervals do not meet."
-    return f"Units and random directions are not told apart by purity: {words}; intervals meet."
+    """Say how much purer units are than random directions and than rows of a rotation."""
+    units_ = found.of("natural")
+    parts = []
+    for other in (found.of("random"), found.of("rotation")):
+        difference = units_.mean("purity") - other.mean("purity")
+        error = math.hypot(_standard_error(units_.purity), _standard_error(other.purity))
+        words = f"less that of {_NAMES[other.kind]} ({other.mean('purity'):.3f}): {difference:+.3f}"
+        if error > 0:
+            words += f", standard error {error:.3f} ({difference / error:+.1f} of them)"
+        parts.append(words)
+    return f"Mean purity of units ({units_.mean('purity'):.3f}) {'; '.join(parts)}."
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Return that of the mean; 0 where there are too few values to tell."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def _ablated(found: Units) -> str:
@@ -125,5 +135,5 @@ def _ablated(found: Units) -> str:
             f"{curve.removed[half]} of {_NAMES[curve.kind]}: {100 * curve.accuracy[half]:.1f} % "
             f"({100 * curve.low[half]:.1f} to {100 * curve.high[half]:.1f} over the orders)"
         )
-    whole = 100 * found.ablation[0].accuracy[0]
-    return f"Accuracy {whole:.1f} %; with directions replaced by their mean, " + "; ".join(parts)
+    whole, words = 100 * found.ablation[0].accuracy[0], "; ".join(parts)
+    return f"Accuracy {whole:.1f} %; with directions replaced by their mean, {words}."

@@ -1,7 +1,8 @@
 """The figures that Szegedy et al. 2013 prints, on MNIST: for comparison, nothing is made of them.
 
-Errors in per cent. Its sample is not stated; the entries are multiples of 1 / 256 (most likely 256
-images), so that each may be off by up to 6 points.
+Errors in per cent. Its sample is not stated; of the 25 entries of Table 2 beside its diagonal that
+have a decimal, 22 are multiples of 1 / 256, rounded (most likely 256 images), so that each may be
+off by up to 6 points.
 """
 
 from __future__ import annotations

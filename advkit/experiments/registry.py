@@ -20,7 +20,10 @@ from advkit.experiments import (
 )
 from advkit.experiments.setting import Outcome, Setting
 
-__all__ = ["EXPERIMENTS", "Experiment"]
+__all__ = ["CHOICES", "EXPERIMENTS", "Experiment"]
+
+CHOICES = ("targets", "optimizer", "seeds")
+_ATTACKS = ("targets", "optimizer")  # on networks of the paper
 
 
 @dataclass(frozen=True)
@@ -37,41 +40,67 @@ class Experiment:
         How many images it takes unless the user says otherwise.
     quick_images : int
         The same with ``--quick``.
+    uses : tuple of str
+        Which of the choices that not every experiment has play a part: "targets", "optimizer",
+        "seeds". Only those are shown beside the results.
     """
 
     summary: str
     run: Callable[[Setting], Outcome]
     images: int = 1000
     quick_images: int = 100
+    uses: tuple[str, ...] = CHOICES
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "table1": Experiment("errors and average distortion of six networks", table1.run),
-    "table2": Experiment("what fools which of the six networks", table2.run),
-    "table3": Experiment("errors of networks trained on disjoint halves", table3.run),
-    "table4": Experiment("what fools which of those, and amplified", table4.run),
+    "table1": Experiment(
+        "errors and average distortion of six networks", table1.run, uses=_ATTACKS
+    ),
+    "table2": Experiment("what fools which of the six networks", table2.run, uses=_ATTACKS),
+    "table3": Experiment(
+        "errors of networks trained on disjoint halves", table3.run, uses=_ATTACKS
+    ),
+    "table4": Experiment("what fools which of those, and amplified", table4.run, uses=_ATTACKS),
     "table5": Experiment(
-        "bounds of the layers' operator norms, and what penalising them does", table5.run
+        "bounds of the layers' operator norms, and what penalising them does",
+        table5.run,
+        uses=("optimizer",),
     ),
     "figure1": Experiment(
-        "images that excite units of a convolutional network", figures12.natural, 10_000, 1000
+        "images that excite units of a convolutional network",
+        figures12.natural,
+        10_000,
+        1000,
+        uses=(),
     ),
-    "figure2": Experiment("images that excite random directions", figures12.random, 10_000, 1000),
-    "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
+    "figure2": Experiment(
+        "images that excite random directions", figures12.random, 10_000, 1000, uses=()
+    ),
+    "figure7": Experiment(
+        "originals, adversarial images and noise", figure7.run, images=1000, uses=_ATTACKS
+    ),
     "adversarial-training": Experiment(
-        "pools of adversarial examples against weight decay and dropout", adversarial_training.run
+        "pools of adversarial examples against weight decay and dropout",
+        adversarial_training.run,
+        uses=("seeds",),
     ),
     "class-distributions": Experiment(
         "probabilities, margins and logits before and after adversarial training",
         class_distributions.run,
+        uses=(),
     ),
     "probing": Experiment(
-        "noise around original and adversarial images (Tabacof & Valle)", probing.run, 125, 20
+        "noise around original and adversarial images (Tabacof & Valle)",
+        probing.run,
+        125,
+        20,
+        uses=_ATTACKS,
     ),
     "regularisation": Experiment(
         "distortion of FC10 against lambda, exact and by the penalty method",
         regularisation.run,
         images=200,
         quick_images=30,
+        uses=("optimizer",),
     ),
 }

@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from advkit.attack import correctly_classified
-from advkit.attack.lbfgs import lbfgs
 from advkit.data import load
 from advkit.experiments._linear import exact_distance
 from advkit.experiments.setting import Outcome, Setting
@@ -43,7 +42,6 @@ def run(setting: Setting) -> Outcome:
         linear = model[1]
         assert isinstance(linear, nn.Linear)
         exact = exact_distance(linear, x, labels)
-        setting.say(f"attacks on fc10-{strength}: {len(x)} images")
         record: dict[str, Any] = {
             "lambda": float(strength),
             "test error": 100 * network.test_error,
@@ -51,7 +49,9 @@ def run(setting: Setting) -> Outcome:
             "exact": float(exact.mean()) / x[0].numel() ** 0.5,
         }
         for name in ("penalty", "augmented"):
-            result = lbfgs(model, x, labels, method=name, progress=setting.progress)
+            (result,) = setting.attacked(
+                {f"fc10-{strength}, {name}": model}, x, labels, None, method=name
+            ).values()
             ratio = (result.distance.double() / exact)[result.success]
             record |= {
                 name: float(result.rms[result.success].double().mean()),

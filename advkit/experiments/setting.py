@@ -162,12 +162,41 @@ class Setting:
         key = _digest([], {"data": self.data, **what})
         path = self.work / f"kept-{key}.json"
         if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} cannot be read ({error}); remove it to compute it again"
+                ) from error
         values = compute()
         self.work.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(values), encoding="utf-8")
         return values
+
+    def kept_network(
+        self, what: Mapping[str, Any], model: nn.Module, train: Callable[[], object]
+    ) -> None:
+        """Load into `model` what `train` made of it before with the same `what`, or train it."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file, save
+
+        key = _digest(list(model.state_dict().values()), {"data": self.data, **what})
+        path = self.work / f"network-{key}.safetensors"
+        if path.exists():
+            self.say("trained network: read back")
+            try:
+                model.load_state_dict(load_file(path))
+            except (SafetensorError, OSError, RuntimeError) as error:
+                raise ValueError(
+                    f"{path} cannot be read ({error}); remove it to train the network again"
+                ) from error
+            model.eval()
+            return
+        self.work.mkdir(parents=True, exist_ok=True)
+        train()
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(model.state_dict()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the result depends on, as JSON values."""

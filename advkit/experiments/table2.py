@@ -91,8 +91,8 @@ def run(setting: Setting) -> Outcome:
         tables=tables,
         notes=[
             f"The first {len(x)} training images, those that a network has wrong to begin with "
-            "included, as in the paper (its noise of 0.1 leaves FC10 fewer errors than it makes "
-            f"on the training set). Targets: {setting.targets}.",
+            "included, as it seems in the paper (noise of 0.1 leaves its FC10(1) 18.3 % of errors, "
+            f"near the 21.2 % on its training set). Targets: {setting.targets}.",
             f"The smallest entry of the diagonal is {100 * diagonal:.1f} %.",
             exceptions(noise),
             "At one RMS the diagonal is below 100 % where changes were longer than that before: "

@@ -20,6 +20,7 @@ __all__ = ["run"]
 
 _PENALTIES = (0.0, 1e-3, 1e-2)
 _ALEXNET = "alexnet-owt-7be5be79.pth"
+_DISTORTION = ("average min. distortion (RMS)", "standard error")
 _DATA = 200  # images for the estimates from below
 
 
@@ -58,10 +59,10 @@ def run(setting: Setting) -> Outcome:
                 "product, bound": spectra[name].product,
                 "largest Jacobian, estimate": spectra[name].jacobian,
                 "largest gradient of a logit, estimate": spectra[name].gradient,
-                "test error, %": f"{errors[name]:.2f}",
-                "average min. distortion (RMS)": f"{float(moved.mean()):.4f}",
-                "standard error": f"{_standard_error(moved):.4f}",
-                "found, %": f"{100 * float(attacked[name].success.double().mean()):.1f}",
+                "test error, %": errors[name],
+                "average min. distortion (RMS)": float(moved.mean()),
+                "standard error": _standard_error(moved),
+                "found, %": 100 * float(attacked[name].success.double().mean()),
             }
         )
     alexnet = _alexnet()
@@ -82,7 +83,7 @@ def run(setting: Setting) -> Outcome:
     return Outcome(
         title=f"Table 5 on {setting.data}",
         tables={
-            "Whole networks": summary,
+            "Whole networks": [_shown(row) for row in summary],
             "Layers": shown,
             "In the paper (AlexNet)": [
                 {"layer": layer, "size": size, "stride": stride, "upper bound": bound}
@@ -125,6 +126,14 @@ def _lines(name: str, right: Spectrum, printed: Spectrum) -> list[dict[str, Any]
     return lines
 
 
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the networks with as many digits as are to be read."""
+    digits = {"test error, %": 2, "found, %": 1, **dict.fromkeys(_DISTORTION, 4)}
+    return {
+        key: f"{value:.{digits[key]}f}" if key in digits else value for key, value in row.items()
+    }
+
+
 def _standard_error(values: Tensor) -> float:
     """Return that of the mean; 0 where there are too few values to tell."""
     return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
@@ -133,11 +142,11 @@ def _standard_error(values: Tensor) -> float:
 def _verdict(summary: list[dict[str, Any]]) -> str:
     """Say what the penalty did to the distortion."""
     plain, *others = [row for row in summary if row["network"].startswith("convolutional")]
-    before = float(plain["average min. distortion (RMS)"])
+    before = plain["average min. distortion (RMS)"]
     parts = []
     for row in others:
-        after = float(row["average min. distortion (RMS)"])
-        apart = math.hypot(float(plain["standard error"]), float(row["standard error"]))
+        after = row["average min. distortion (RMS)"]
+        apart = math.hypot(plain["standard error"], row["standard error"])
         change = f"{100 * (after / before - 1):+.0f} %"
         if not apart > 0:  # too few images had to be changed
             continue

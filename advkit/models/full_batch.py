@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -82,22 +83,22 @@ def train_lbfgs(
     if not free:
         raise ValueError("model: expected parameters that require gradients, got none")
     x, labels = dataset.images.to(free[0]), dataset.labels.to(free[0].device)
-    model.train()
 
     def value_and_grad(point: Tensor) -> tuple[Tensor, Tensor]:
         _load(free, point[0])
         loss = weight_decay(model, decay)
         total = float(loss.detach())
-        gradient = _flat(torch.autograd.grad(loss, free, allow_unused=True), free)
+        gradient = _gradient(loss, free)
         for rows in torch.arange(len(x), device=x.device).split(_CHUNK):
             logits = model(x[rows])
             check_outputs(logits, len(dataset.classes))
             loss = F.cross_entropy(logits, labels[rows], reduction="sum") / len(x)
             total += float(loss.detach())
-            gradient += _flat(torch.autograd.grad(loss, free), free)
+            gradient += _gradient(loss, free)
         return point.new_tensor([total]), gradient[None]
 
     with (
+        _training(model),
         cpu_threads(threads),
         progress_bar(progress, f"L-BFGS on {dataset.name}", max_evaluations) as advance,
         torch.inference_mode(False),
@@ -121,12 +122,21 @@ def train_lbfgs(
             callback=told,
         )
         _load(free, found.x[0])
-    model.eval()
     return TrainResult(
         train_error=error_rate(model, dataset),
         test_error=None if test is None else error_rate(model, test),
         loss=float(found.value[0]),
     )
+
+
+@contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """Hold a network in training mode, and leave it in eval mode, also after an error."""
+    model.train()
+    try:
+        yield
+    finally:
+        model.eval()
 
 
 @torch.no_grad()
@@ -137,11 +147,14 @@ def _load(parameters: list[nn.Parameter], values: Tensor) -> None:
         parameter.copy_(part.view_as(parameter))
 
 
-def _flat(gradients: Sequence[Tensor | None], like: list[nn.Parameter]) -> Tensor:
-    """Return gradients as one vector, zeros where there is none."""
+def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    """Return the gradient as one vector, zeros for what the loss does not depend on."""
+    gradients: Sequence[Tensor | None] = [None] * len(parameters)
+    if loss.requires_grad:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     return torch.cat(
         [
             torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
-            for gradient, parameter in zip(gradients, like, strict=True)
+            for gradient, parameter in zip(gradients, parameters, strict=True)
         ]
     )

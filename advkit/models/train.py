@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advkit._modes import evaluating
 from advkit._progress import progress_bar
 from advkit.data import Dataset
 from advkit.models._steps import cpu_threads, flush
@@ -61,11 +62,9 @@ def error_rate(model: nn.Module, dataset: Dataset, *, batch_size: int = 4096) ->
     """
     if not len(dataset):
         raise ValueError("dataset: expected at least one image, got none")
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     like = next(model.parameters(), dataset.images)
     wrong = 0
-    try:
+    with evaluating(model):
         for images, labels in zip(
             torch.split(dataset.images, batch_size),
             torch.split(dataset.labels, batch_size),
@@ -73,9 +72,6 @@ def error_rate(model: nn.Module, dataset: Dataset, *, batch_size: int = 4096) ->
         ):
             predicted = model(images.to(like)).argmax(1)
             wrong += int((predicted != labels.to(like.device)).sum())
-    finally:
-        for module, training in modes:
-            module.training = training
     return wrong / len(dataset)
 
 

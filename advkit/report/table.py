@@ -65,7 +65,7 @@ def attack_table(
     table.add_column("per image")
     for heading in ("min", "median", "mean", "max"):
         table.add_column(heading, justify="right")
-    norm = "L1" if result.settings.get("norm") == "l1" else "L2"
+    norm = {"l1": "L1", "linf": "Linf"}.get(str(result.settings.get("norm")), "L2")
     for name, values in (
         ("rms", result.rms[result.success]),
         (f"distance ({norm})", result.distance[result.success]),

@@ -65,9 +65,7 @@ def amplify(
         raise ValueError(
             f"changed: expected the shape of x, {tuple(x.shape)}, got {tuple(changed.shape)}"
         )
-    wanted = torch.as_tensor(size, dtype=torch.float64, device=x.device).expand(len(x))
-    if not (wanted.isfinite() & (wanted >= 0)).all():
-        raise ValueError(f"size: expected finite numbers >= 0, got {size}")
+    wanted = _sizes(size, x)
     start, values = x.double().flatten(1), math.prod(x.shape[1:])
     step = changed.double().flatten(1) - start
     length = step.norm(dim=1)
@@ -126,10 +124,22 @@ def gaussian(
         moved = x.double() + noise
         return amplify(x.double(), moved, size, lower=lower, upper=upper).to(x.dtype)
     check_choice("clip", clip, CLIPS)
-    scale = torch.as_tensor(size, dtype=torch.float64, device=x.device)
-    scale = scale.expand(len(x)).view(-1, *[1] * (x.dim() - 1))
+    scale = _sizes(size, x).view(-1, *[1] * (x.dim() - 1))
     moved = x.double() + scale * noise
     return (moved if clip == "none" else moved.clamp(lower, upper)).to(x.dtype)
+
+
+def _sizes(size: float | Tensor, x: Tensor) -> Tensor:
+    """Return the RMS of each image (B,) in float64."""
+    wanted = torch.as_tensor(size, dtype=torch.float64, device=x.device)
+    if wanted.shape not in ((), x.shape[:1]):
+        raise ValueError(
+            f"size: expected a number or shape ({len(x)},), one for each image, got shape "
+            f"{tuple(wanted.shape)}"
+        )
+    if not (wanted.isfinite() & (wanted >= 0)).all():
+        raise ValueError(f"size: expected finite numbers >= 0, got {size}")
+    return wanted.expand(len(x))
 
 
 def _factors(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advkit.attack import AttackResult
 from advkit.data import Dataset
+from advkit.ops._check import check_count
 from advkit.transfer.matrix import Attack, Model, matrix, predictions
 from advkit.transfer.result import TransferMatrix
 
@@ -91,6 +92,7 @@ def cross_training_set(
     TypeError, ValueError
         As `advkit.transfer.matrix`, or a part is empty.
     """
+    check_count("batch_size", batch_size)
     errors = {}
     for name, part in parts.items():
         if not len(part):

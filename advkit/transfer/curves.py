@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from advkit.attack import AttackResult
-from advkit.transfer.matrix import Model, distort, matrix
+from advkit.transfer.matrix import Attack, Model, distort, matrix
 from advkit.transfer.result import TransferMatrix
 
 __all__ = ["TransferCurve", "against_kappa", "against_rms"]
@@ -76,8 +76,12 @@ def against_rms(
     labels: Tensor,
     *,
     values: Sequence[float],
+    targets: Tensor | None = None,
+    attack: Attack | Mapping[str, Any] | None = None,
     attacked: Mapping[str, AttackResult] | None = None,
-    **options: Any,
+    seed: int = 0,
+    batch_size: int = 500,
+    progress: bool = False,
 ) -> TransferCurve:
     """Scale the changes made for each network to growing RMS within the box.
 
@@ -87,20 +91,31 @@ def against_rms(
         See `matrix`.
     values : sequence of float
         The RMS.
-    attacked : mapping of str to AttackResult, optional
-        Adversarial images made before.
-    **options
-        `targets`, `attack`, `seed`, `batch_size` and `progress` of `matrix`.
+    targets, attack, attacked, seed, batch_size, progress
+        See `matrix`.
 
     Returns
     -------
     TransferCurve
         Along "rms".
     """
-    known = {key: options[key] for key in ("targets", "attack", "progress") if key in options}
-    results = distort(models, x, labels, attacked=attacked, **known)
+    results = distort(
+        models, x, labels, targets=targets, attack=attack, attacked=attacked, progress=progress
+    )
     matrices = [
-        matrix(models, x, labels, attacked=results, noise=[value], rms=[value], **options)
+        matrix(
+            models,
+            x,
+            labels,
+            targets=targets,
+            attack=attack,
+            attacked=results,
+            noise=[value],
+            rms=[value],
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
         for value in values
     ]
     return TransferCurve("rms", tuple(map(float, values)), tuple(matrices))
@@ -112,8 +127,11 @@ def against_kappa(
     labels: Tensor,
     *,
     values: Sequence[float],
+    targets: Tensor | None = None,
     attack: Mapping[str, Any] | None = None,
-    **options: Any,
+    seed: int = 0,
+    batch_size: int = 500,
+    progress: bool = False,
 ) -> TransferCurve:
     """Ask the attack for growing confidence (Carlini & Wagner 2016, section VIII-D).
 
@@ -125,8 +143,8 @@ def against_kappa(
         kappa: by how much the logit of the wrong class must win.
     attack : mapping, optional
         Keyword arguments of `advkit.attack.lbfgs`, without kappa.
-    **options
-        `targets`, `seed`, `batch_size` and `progress` of `matrix`.
+    targets, seed, batch_size, progress
+        See `matrix`.
 
     Returns
     -------
@@ -134,7 +152,17 @@ def against_kappa(
         Along "kappa".
     """
     matrices = [
-        matrix(models, x, labels, attack={**(attack or {}), "kappa": value}, noise=(), **options)
+        matrix(
+            models,
+            x,
+            labels,
+            targets=targets,
+            attack={**(attack or {}), "kappa": value},
+            noise=(),
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
         for value in values
     ]
     return TransferCurve("kappa", tuple(map(float, values)), tuple(matrices))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from advkit._modes import evaluating
 from advkit._progress import progress_bar
 from advkit.attack import AttackResult
 from advkit.attack._input import check_images, check_labels
@@ -57,13 +57,14 @@ def matrix(
         right (`advkit.attack.correctly_classified`) to leave natural errors out; `new_errors` of a
         cell counts without them either way.
     targets : Tensor (B,) of int64, optional
-        Classes for the attack to reach; by default any wrong one.
+        Classes for the attack to reach, other than the labels; by default any wrong one.
     attack : callable or mapping, optional
         Keyword arguments of `advkit.attack.lbfgs`, which is the default attack; or
         ``attack(model, x, labels, targeted)`` that returns an `AttackResult`, labels being the
         targets where there are any.
     attacked : mapping of str to AttackResult, optional
-        Adversarial images of some networks, made before on these very x (see `distort`).
+        Adversarial images of some networks, made before on these very x (see `distort`), which is
+        checked by their distances.
     noise : sequence of float
         RMS of rows of Gaussian noise. There is always one more for each network, with the RMS of
         its adversarial images, image by image.
@@ -104,11 +105,14 @@ def matrix(
     check_labels(labels, x)
     if not len(x):
         raise ValueError("x: expected at least one image, got none")
+    _check_targets(targets, labels, x)
+    found = {name: _answers(model, x, batch_size) for name, model in models.items()}
+    _check_classes({name: k for name, (_, k) in found.items()}, labels=labels, targets=targets)
+    clean = {name: answers for name, (answers, _) in found.items()}
     results = distort(
         models, x, labels, targets=targets, attack=attack, attacked=attacked, progress=progress
     )
     planned = _plan(results, x, noise=noise, sizes=rms, clips=clip, seed=seed, box=box)
-    clean = {name: predictions(model, x, batch_size) for name, model in models.items()}
     rows: list[TransferRow] = []
     wrong: dict[tuple[str, str], Tensor] = {}  # of the adversarial images, by source and network
     with progress_bar(progress, "transfer", len(planned)) as advance:
@@ -168,9 +172,16 @@ def distort(
     unknown = sorted(set(options) - (set(inspect.signature(lbfgs).parameters) - _OURS))
     if unknown:
         raise ValueError(f"attack: advkit.attack.lbfgs has no option {unknown[0]!r} to be set here")
+    _check_targets(targets, labels, x)
+    strange = sorted(set(attacked or {}) - set(models))
+    if strange:
+        raise ValueError(
+            f"attacked: expected names among the models {list(models)}, got {strange[0]!r}"
+        )
     results = {}
     for name, model in models.items():
         result = (attacked or {}).get(name)
+        given = result is not None
         if result is None:
             wanted = labels if targets is None else targets
             if callable(attack):
@@ -184,11 +195,17 @@ def distort(
                 f"attacked: expected images of shape {tuple(x.shape)} for {name!r}, "
                 f"got {tuple(result.adversarial.shape)}"
             )
+        if given and not torch.allclose(
+            rms_of(result.adversarial, x), result.rms.double(), rtol=1e-3, atol=1e-6
+        ):
+            raise ValueError(
+                f"attacked: expected a result for these images, got for {name!r} one whose "
+                "adversarial images are not at its own distances from x"
+            )
         results[name] = result
     return results
 
 
-@torch.no_grad()
 def predictions(model: Model, x: Tensor, batch_size: int = 500) -> Tensor:
     """Return the class of the largest logit of each image (B,), -1 where a logit is not finite.
 
@@ -206,17 +223,24 @@ def predictions(model: Model, x: Tensor, batch_size: int = 500) -> Tensor:
     ValueError
         The network returns something else than (b, K).
     """
-    answers = []
-    with _eval_mode(model):
+    return _answers(model, x, batch_size)[0]
+
+
+@torch.no_grad()
+def _answers(model: Model, x: Tensor, batch_size: int) -> tuple[Tensor, int]:
+    """Return `predictions`, and the number of logits."""
+    answers, classes = [], 0
+    with evaluating(model):
         for part in x.split(batch_size):
             logits = model(part)
             if logits.dim() != 2 or len(logits) != len(part):
                 raise ValueError(
                     f"model: expected logits of shape ({len(part)}, K), got {tuple(logits.shape)}"
                 )
+            classes = logits.shape[1]
             finite = logits.isfinite().all(1)
             answers.append(torch.where(finite, logits.argmax(1), -1))
-    return torch.cat(answers)
+    return torch.cat(answers), classes
 
 
 _OURS = {"model", "x", "labels", "targeted"}
@@ -320,15 +344,28 @@ def _fill(
     )
 
 
-@contextmanager
-def _eval_mode(model: Model) -> Iterator[None]:
-    """Hold a module in evaluation mode, and leave it as it was found."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    if isinstance(model, nn.Module):
-        model.eval()
+def _check_targets(targets: Tensor | None, labels: Tensor, x: Tensor) -> None:
+    """Raise unless there is a target for each image, and another class than its label."""
+    if targets is None:
+        return
     try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+        check_labels(targets, x)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("labels", "targets", 1)) from error
+    same = (targets == labels).nonzero()
+    if len(same):
+        raise ValueError(
+            f"targets: expected other classes than the labels, got the label of image "
+            f"{int(same[0])}, {int(labels[same[0]])}"
+        )
+
+
+def _check_classes(classes: Mapping[str, int], **given: Tensor | None) -> None:
+    """Raise unless every network has a logit for every label and target."""
+    for argument, values in given.items():
+        for name, count in classes.items():
+            if values is not None and int(values.max()) >= count:
+                raise ValueError(
+                    f"{argument}: expected 0 to {count - 1} for {name!r}, a network of {count} "
+                    f"logits, got {int(values.max())}"
+                )

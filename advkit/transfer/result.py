@@ -29,7 +29,8 @@ class TransferCell:
         Images that it does not give their label.
     same_mistake, other_mistake : int or None
         Errors with the same class that the network they were made for answers, and with another
-        one. The rest of the n is unfooled. None in rows that were made for no network.
+        one. The rest of the n is unfooled. None in rows that were made for no network, and in rows
+        "matched noise".
     target_match : int or None
         Images that it gives the target of the attack; None without targets.
     new_errors : int

@@ -24,14 +24,16 @@ def test_by_hand():
     assert far.mean == 2
     assert near.quartiles == (0, 1, 2)
     assert near.optimality == 1
-    # Area above the curve up to 4: 4 less the mean of the distances, those above 4 being cut.
-    assert far.optimality == pytest.approx((4 - 8 / 4) / (4 - 7 / 4))
+    # Between the accuracy without an attack, 3 / 4 up to 4, and the curve, whose area is the mean
+    # of the distances, those above 4 being cut.
+    assert far.optimality == pytest.approx((3 - 8 / 4) / (3 - 7 / 4))
+    assert far.optimality == pytest.approx(0.8)
     assert near.interval[0] < near.mean < near.interval[1]
 
 
 def test_the_reference_counts():
     found = distances(FOUND, torch.tensor([0.0, 0.5, 2.0, 4.0]))
-    assert found.attacks[0].optimality == pytest.approx((4 - 7 / 4) / (4 - 6.5 / 4))
+    assert found.attacks[0].optimality == pytest.approx((3 - 7 / 4) / (3 - 6.5 / 4))
 
 
 def test_saved_and_read_back(tmp_path):

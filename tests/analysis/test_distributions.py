@@ -58,16 +58,26 @@ def test_paths_are_straight_for_a_linear_network():
     torch.testing.assert_close(steps[4] - steps[2], steps[2] - steps[0])
 
 
-def test_noise_is_as_long_as_r():
+def test_noise_is_as_long_as_r_in_the_box():
     seen = []
 
     def watching(x):
         seen.append(x)
         return linear(x)
 
-    class_distributions(watching, X, ADVERSARIAL, LABELS, lower=-99.0, upper=99.0, steps=3)
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(4, 1, 5, 5, generator=generator, dtype=torch.float64).round(decimals=0)
+    r = 0.3 * torch.rand(x.shape, generator=generator, dtype=torch.float64)
+    adversarial = x + r * (1 - 2 * x)
+    found = class_distributions(watching, x, adversarial, LABELS, steps=5)
     noisy = seen[-1]
-    torch.testing.assert_close((noisy - X).norm(dim=1), (ADVERSARIAL - X).norm(dim=1))
+    assert ((noisy >= 0) & (noisy <= 1)).all()
+    assert not torch.equal(noisy, x)
+    torch.testing.assert_close(
+        (noisy - x).flatten(1).norm(dim=1), (adversarial - x).flatten(1).norm(dim=1)
+    )
+    along = found.paths[1]
+    assert along.example[3] == pytest.approx(linear(noisy)[0].tolist())
     assert study(seed=1).of("noise") != study().of("noise")
     assert study(batch_size=1) == study()
 
@@ -84,7 +94,24 @@ def test_saved_and_read_back(tmp_path):
         ClassDistributions.load(tmp_path / "c.json")
 
 
+def test_a_network_in_training_mode_is_left_as_it_was():
+    norm = torch.nn.BatchNorm1d(4).double()
+    norm.bias.requires_grad_(False)
+    before = norm.running_mean.clone()
+    class_distributions(norm, X, ADVERSARIAL, LABELS)
+    assert norm.training
+    assert torch.equal(norm.running_mean, before)
+
+
 def test_refuses():
+    with pytest.raises(ValueError, match="labels: expected 0 to 2 for a network of 3 logits"):
+        class_distributions(linear, X, ADVERSARIAL, LABELS + 1)
+    with pytest.raises(ValueError, match="labels: expected values of at least 0, got -1"):
+        class_distributions(linear, X, ADVERSARIAL, LABELS - 1)
+    with pytest.raises(ValueError, match="K >= 2, got \\(4, 1\\)"):
+        class_distributions(lambda x: linear(x)[:, :1], X, ADVERSARIAL, LABELS)
+    with pytest.raises(ValueError, match="model: expected finite logits"):
+        class_distributions(lambda x: linear(x) / 0 * 0, X, ADVERSARIAL, LABELS)
     with pytest.raises(ValueError, match="images and adversarial"):
         class_distributions(linear, X, ADVERSARIAL[1:], LABELS)
     with pytest.raises(ValueError, match="labels: expected"):

@@ -98,6 +98,34 @@ def test_batches_stay_small_and_change_nothing():
     assert other.cells != results[0].cells
 
 
+def test_a_network_in_training_mode_is_left_as_it_was():
+    class Normed(Halves):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(1).double()
+
+        def forward(self, x):
+            return super().forward(self.norm(x))
+
+    model = Normed()
+    before = model.norm.running_mean.clone()
+    probe(model, *problem(4), probes=3)
+    assert model.norm.training
+    assert torch.equal(model.norm.running_mean, before)
+
+
+def test_logits_that_are_not_finite_are_no_answer():
+    x, adversarial, labels = problem(5)
+
+    def breaks(batch):
+        total = batch.flatten(1).sum(1)
+        gone = (total - adversarial[0].sum()).abs() < 1e-9
+        answers = torch.stack([-total, total], 1)
+        return torch.where(gone[:, None], torch.nan, answers)
+
+    assert probe(breaks, x, adversarial, labels, probes=2).skipped == 1
+
+
 def test_the_box_and_the_authors_decay():
     x, adversarial, labels = problem(10)
     found = probe(
@@ -149,3 +177,5 @@ def test_refuses(options, words):
         probe(Halves(), x, adversarial[1:], labels)
     with pytest.raises(ValueError, match="labels: expected"):
         probe(Halves(), x, adversarial, labels[1:])
+    with pytest.raises(ValueError, match="labels: expected values of at least 0, got -1"):
+        probe(Halves(), x, adversarial, -torch.ones_like(labels))

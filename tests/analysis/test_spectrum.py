@@ -157,3 +157,16 @@ def test_layer_norms_bound_and_a_penalty_pulls_them_down():
         norm_penalty(model, limit=-1.0)
     with pytest.raises(ValueError, match="model: expected a Linear"):
         norm_penalty(nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    ("mode", "padding", "bounded"),
+    [("circular", 1, True), ("circular", 2, False), ("reflect", 1, False), ("replicate", 1, False)],
+)
+def test_layer_norms_of_padding_that_repeats_values(mode, padding, bounded):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=padding, padding_mode=mode))
+    if bounded:
+        assert spectrum(model, (1, 6, 6)).layers[0].upper <= 1.01 * layer_norms(model)["0"].item()
+        return
+    with pytest.raises(ValueError, match=f"expected padding of zeros, or circular .* '{mode}'"):
+        layer_norms(model)

@@ -105,6 +105,24 @@ def test_ablation_of_known_features():
     assert rotated.low[1] > 0.7
 
 
+def test_networks_in_training_mode_are_left_as_they_were():
+    images, labels = made("classes")
+    body, head = torch.nn.BatchNorm1d(12), torch.nn.BatchNorm1d(12)
+    before = body.running_mean.clone()
+    units(body, images, labels, permutations=2, head=head, orders=1)
+    for module in (body, head):
+        assert module.training
+        assert torch.equal(module.running_mean, before)
+
+
+def test_a_head_that_is_not_finite_is_wrong():
+    images, labels = made("classes")
+    curves = ablation(lambda x: x[:, :6] * torch.nan, images, labels, steps=1, orders=1)
+    assert curves[0].accuracy == (0, 0)
+    with pytest.raises(ValueError, match="model: expected logits"):
+        ablation(lambda x: x[:, 0], images, labels, steps=1, orders=1)
+
+
 def test_saved_and_read_back(tmp_path):
     images, labels = made("classes")
     found = units(
@@ -150,3 +168,5 @@ def test_refuses_shapes():
         units(lambda x: x * 0, images, labels)
     with pytest.raises(ValueError, match="features and labels"):
         ablation(lambda x: x, images, labels[1:])
+    with pytest.raises(ValueError, match="labels: expected values of at least 0, got -1"):
+        ablation(lambda x: x, images, labels - 1)

@@ -9,6 +9,7 @@ from advkit.cli import main
 from advkit.experiments import EXPERIMENTS, setting
 from advkit.experiments import adversarial_training as pools
 from advkit.experiments.paper import TABLE2
+from advkit.experiments.registry import CHOICES
 from advkit.transfer import TransferMatrix
 
 ALONE = ("table2", "adversarial-training")  # which have tests of their own
@@ -27,12 +28,15 @@ def test_every_experiment_writes_its_files(name, tmp_path, capsys):
     assert report["settings"]["images"] == 12
     page = (tmp_path / f"{name}.md").read_text()
     assert "mnist-5k" in page.splitlines()[0]
+    for choice in CHOICES:
+        used = choice in EXPERIMENTS[name].uses
+        assert (f"| {choice} |" in page) == (choice in report["settings"]) == used
     with open(tmp_path / f"{name}.csv") as file:
         assert list(csv.DictReader(file))
     drawn = [path.name for path in tmp_path.glob("*.png")]
     assert all(f"![{picture}]({picture})" in page for picture in drawn)
     assert bool(drawn) == (name not in ("table1", "table3"))
-    assert not (tmp_path / "work").exists()
+    assert not list(tmp_path.glob(".*"))
     assert "wrote" in capsys.readouterr().out
 
 
@@ -65,7 +69,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
     words = ["reproduce", "table4", "--quick", "--images", "12", "--out", str(tmp_path / "cut")]
     assert main(words) == 130
     assert not (tmp_path / "cut" / "table4.json").exists()
-    assert len(list((tmp_path / "cut" / "work").glob("attack-*.npz"))) == 2
+    assert len(list((tmp_path / "cut" / ".advkit-table4").glob("attack-*.npz"))) == 2
     capsys.readouterr()
     assert main(words) == 0
     assert len(calls) == 4
@@ -73,6 +77,16 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "cut" / "table4.csv").read_text() == (
         tmp_path / "whole" / "table4.csv"
     ).read_text()
+
+
+@pytest.mark.usefixtures("small")
+def test_other_folders_are_left_alone(tmp_path):
+    for name in ("work", ".advkit-table2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("kept")
+    run(tmp_path, "figure1 --images 12")
+    assert (tmp_path / "work" / "mine").exists()
+    assert (tmp_path / ".advkit-table2" / "mine").exists()
 
 
 @pytest.mark.usefixtures("small")
@@ -96,6 +110,7 @@ def test_adversarial_training_goes_on_and_tells_the_truth(tmp_path, monkeypatch,
     assert main(words) == 130
     assert main(words) == 0
     assert len(calls) == 4  # the first is kept, the second done again
+    assert capsys.readouterr().err.count("trained network: read back") == 1
     report = json.loads((tmp_path / "adversarial-training.json").read_text())
     assert [row["arm"] for row in report["rows"]] == list(arms)
     errors = {row["arm"]: row["test error"] for row in report["rows"]}
@@ -103,6 +118,45 @@ def test_adversarial_training_goes_on_and_tells_the_truth(tmp_path, monkeypatch,
     below = sum(errors["pool of the input"] < errors[name] for name in arms[:2])
     assert {0: "is below no baseline", 1: "but not below", 2: "below all"}[below] in verdict
     capsys.readouterr()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("name", "stop", "kept"),
+    [
+        ("regularisation", 2, ["attack on fc10-1e-4, penalty"]),
+        ("class-distributions", 1, ["trained network", "trained network"]),
+    ],
+)
+def test_what_was_done_is_read_back(name, stop, kept, tmp_path, monkeypatch, capsys):
+    original, calls = setting.lbfgs, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(setting, "lbfgs", interrupted)
+    words = ["reproduce", name, "--quick", "--images", "12", "--out", str(tmp_path)]
+    assert main(words) == 130
+    capsys.readouterr()
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert told.count(f"{kept[0]}: read back") == len(kept)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_optimizer_stands_in_the_title_and_numbers_are_numbers(tmp_path):
+    run(tmp_path / "a", "table5 --images 12 --optimizer lbfgs")
+    page = (tmp_path / "a" / "table5.md").read_text()
+    assert page.startswith("# Table 5 on mnist-5k, the paper's networks trained by L-BFGS\n")
+    rows = json.loads((tmp_path / "a" / "table5.json").read_text())["networks"]
+    for row in rows:
+        assert all(isinstance(value, float) for key, value in row.items() if key != "network")
+        assert f"| {row['test error, %']:.2f} |" in page
+    run(tmp_path / "b", "figure1 --images 12 --optimizer lbfgs")
+    assert (tmp_path / "b" / "figure1.md").read_text().startswith("# Figure 1 on mnist-5k\n")
 
 
 @pytest.mark.usefixtures("small")

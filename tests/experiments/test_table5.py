@@ -41,8 +41,8 @@ def test_the_verdict_is_in_standard_errors(error, said):
     rows = [
         {
             "network": name,
-            "average min. distortion (RMS)": f"{distortion:.4f}",
-            "standard error": f"{error:.4f}",
+            "average min. distortion (RMS)": distortion,
+            "standard error": error,
         }
         for name, distortion in (("convolutional", 0.05), ("convolutional, penalty 1", 0.056))
     ]

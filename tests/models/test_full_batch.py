@@ -72,3 +72,29 @@ def test_bad_arguments(dataset):
     dataset.images[0] = math.nan
     with pytest.raises(FloatingPointError, match="the loss is nan at the start"):
         train_lbfgs(build("fc10", classes=3), dataset, decay=(0.0,))
+
+
+def test_networks_with_parts_that_play_no_part(dataset):
+    class Kernels(nn.Module):
+        """No linear layer, and a parameter that is not used."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(dataset.images.shape[1], 3, 3)
+            self.unused = nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return self.conv(x).mean((2, 3))
+
+    model = Kernels()
+    before = model.conv.weight.detach().clone()
+    train_lbfgs(model, dataset, decay=(), max_evaluations=5)
+    assert torch.equal(model.unused.detach(), torch.ones(2))
+    assert not torch.equal(model.conv.weight, before)
+
+
+def test_eval_mode_also_after_an_error(dataset):
+    model = build("fc10", classes=2).train()
+    with pytest.raises(ValueError, match="K >= 3"):
+        train_lbfgs(model, dataset, decay=(0.0,))
+    assert not model.training

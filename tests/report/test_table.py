@@ -81,6 +81,9 @@ def test_no_images():
 
 
 def test_the_distance_is_that_of_the_attacked_norm():
+    for norm, words in (("linf", "Linf"), ("l2", "L2")):
+        lines = printed(attack_table(make([True], settings={"norm": norm})))
+        assert row(lines, f"distance ({words})")
     lines = printed(attack_table(make([True], settings={"norm": "l1"})))
     assert row(lines, "distance (L1)") == ["1"] * 4
 

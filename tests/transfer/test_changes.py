@@ -94,3 +94,9 @@ def test_refuses(images):
         amplify(images, images[:3], 0.1)
     with pytest.raises(ValueError, match="size: expected finite numbers >= 0, got -1"):
         amplify(images, images, -1)
+    with pytest.raises(ValueError, match=r"size: expected a number or shape \(24,\)"):
+        amplify(images, images, torch.ones(3))
+    for clip in ("exact", "after", "none"):
+        for size in (-0.1, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="size: expected finite numbers >= 0"):
+                gaussian(images, size, clip=clip)

@@ -25,6 +25,12 @@ def test_tables_3_and_4(models, images, labels):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_batch_size_is_checked_first(models, images, labels):
+    part = Dataset(images, labels, "toy", "train", ("a", "b", "c"))
+    with pytest.raises(ValueError, match="batch_size"):
+        cross_training_set(models, images, labels, parts={"P1": part}, batch_size=0)
+
+
 def test_empty_part(models, images, labels):
     whole = Dataset(images[:0], labels[:0], "toy", "train", ("a", "b", "c"))
     with pytest.raises(ValueError, match="parts: expected images in 'P1'"):

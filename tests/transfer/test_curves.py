@@ -24,3 +24,10 @@ def test_confidence_moves_further_and_transfers_more(models, images, labels):
     assert curve.errors("first", "near")[1] > curve.errors("first", "near")[0]
     with torch.no_grad():
         assert curve.to_dict()["matrices"][1]["settings"]["attack"]["kappa"] == 2.0
+
+
+@pytest.mark.parametrize("option", ["noise", "rms", "clip"])
+def test_what_a_curve_chooses_itself_is_no_option(models, images, labels, option):
+    for curve in (against_rms, against_kappa):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+            curve(models, images, labels, values=(0.1,), **{option: (0.1,)})

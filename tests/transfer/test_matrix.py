@@ -146,6 +146,27 @@ def test_what_was_attacked_before_is_not_attacked_again(models, images, labels):
     assert again.to_dict()["rows"] == matrix(models, images, labels).to_dict()["rows"]
 
 
+def test_results_of_other_images_or_networks_are_refused(models, images, labels):
+    results = advkit.transfer.distort(models, images, labels)
+    with pytest.raises(ValueError, match=r"attacked: expected names among .*, got 'fourth'"):
+        matrix(models, images, labels, attacked={"fourth": results["first"]})
+    with pytest.raises(ValueError, match=r"attacked: expected a result for these.*'near'"):
+        matrix(models, images.flip(0), labels.flip(0), attacked={"near": results["near"]})
+
+
+def test_bad_targets(models, images, labels, targets):
+    with pytest.raises(TypeError, match="targets must have dtype"):
+        matrix(models, images, labels, targets=targets.int())
+    with pytest.raises(ValueError, match="targets must have shape"):
+        matrix(models, images, labels, targets=targets[1:])
+    with pytest.raises(ValueError, match=f"got the label of image 0, {int(labels[0])}"):
+        matrix(models, images, labels, targets=labels)
+    with pytest.raises(ValueError, match=r"targets: expected 0 to 2 for 'first', .* got 5"):
+        matrix(models, images, labels, targets=labels + 3)
+    with pytest.raises(ValueError, match=r"labels: expected 0 to 2 for 'first', .* got 5"):
+        matrix(models, images, labels + 3)
+
+
 def test_saved_and_read(models, images, labels, tmp_path):
     found = matrix(models, images, labels, rms=(0.1,))
     found.save(tmp_path / "m.json")
