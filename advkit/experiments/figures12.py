@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from advkit.experiments._convolutional import convolutional
 from advkit.experiments.setting import Outcome, Setting
 from advkit.report import curves, strips
 
-__all__ = ["natural", "random"]
+__all__ = ["KINDS", "ablated", "line", "natural", "picture", "purer", "random"]
 
 _STRIPS, _TOP = 4, 10
-_NAMES = {"natural": "units", "random": "random directions", "rotation": "a random rotation"}
+KINDS = {"natural": "units", "random": "random directions", "rotation": "a random rotation"}
 
 
 def natural(setting: Setting) -> Outcome:
@@ -43,7 +44,7 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
     ]
 
     def draw(path: Path) -> None:
-        what = f"the first {len(panels)} {'live ' if kind == 'natural' else ''}{_NAMES[kind]}"
+        what = f"the first {len(panels)} {'live ' if kind == 'natural' else ''}{KINDS[kind]}"
         strips(
             panels,
             path,
@@ -51,21 +52,9 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
             f"{setting.data}",
         )
 
-    def draw_ablation(path: Path) -> None:
-        curves(
-            {
-                _NAMES[curve.kind]: (curve.removed, [100 * each for each in curve.accuracy])
-                for curve in found.ablation
-            },
-            path,
-            across="directions replaced by their mean",
-            up="accuracy, %",
-            title=f"Ablation of the {found.features} features, {setting.data}",
-        )
-
     return Outcome(
         title=f"{figure.capitalize()[:-1]} {figure[-1]} on {setting.data}",
-        tables={"Labels of the top images": [_line(each) for each in found.sets]},
+        tables={"Labels of the top images": [line(each) for each in found.sets]},
         notes=[
             f"The last {found.features} features of a convolutional network (test error "
             f"{100 * network.test_error:.2f} %), {len(x)} held-out images, the "
@@ -75,12 +64,12 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
             "entropy is no larger.",
             "The strips are the first directions along which images differ, not chosen by eye. "
             "The paper compares by eye alone and has no statistic.",
-            _verdict(found),
-            _ablated(found),
+            purer(found),
+            ablated(found),
         ],
         records=found.as_rows(),
         data={"units": found.to_dict()},
-        pictures={f"{figure}.png": draw, f"{figure}-ablation.png": draw_ablation},
+        pictures={f"{figure}.png": draw, f"{figure}-ablation.png": picture(found, setting.data)},
     )
 
 
@@ -88,12 +77,13 @@ def _caption(kind: str, place: int) -> str:
     return f"unit {place + 1}" if kind == "natural" else f"direction {place + 1}"
 
 
-def _line(each: DirectionSet) -> dict[str, Any]:
+def line(each: DirectionSet) -> dict[str, Any]:
+    """Return a row of the table of kinds."""
     purity, entropy = each.purity_interval, each.entropy_interval
     return {
-        "directions": f"{len(each.places)} of {_NAMES[each.kind]}"
+        "directions": f"{len(each.places)} of {KINDS[each.kind]}"
         if each.kind == "rotation"
-        else f"{len(each.places)} {_NAMES[each.kind]}",
+        else f"{len(each.places)} {KINDS[each.kind]}",
         "left out (dead)": each.dead,
         "mean purity": f"{each.mean('purity'):.3f} ({purity[0]:.3f} to {purity[1]:.3f})",
         "permuted": f"{each.null_purity:.3f}",
@@ -104,7 +94,21 @@ def _line(each: DirectionSet) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Units) -> str:
+def picture(found: Units, where: str) -> Callable[[Path], None]:
+    """Return what draws the ablation curves."""
+    return lambda path: curves(
+        {
+            KINDS[curve.kind]: (curve.removed, [100 * each for each in curve.accuracy])
+            for curve in found.ablation
+        },
+        path,
+        across="directions replaced by their mean",
+        up="accuracy, %",
+        title=f"Ablation of the {found.features} features, {where}",
+    )
+
+
+def purer(found: Units) -> str:
     """Say whether units are purer than random directions."""
     first, second = found.of("natural"), found.of("random")
     low, high = first.purity_interval, second.purity_interval
@@ -116,13 +120,13 @@ def _verdict(found: Units) -> str:
     return f"Units and random directions are not told apart by purity: {words}; intervals meet."
 
 
-def _ablated(found: Units) -> str:
+def ablated(found: Units) -> str:
     """Say what is lost with half of the directions."""
     parts = []
     for curve in found.ablation:
         half = len(curve.removed) // 2
         parts.append(
-            f"{curve.removed[half]} of {_NAMES[curve.kind]}: {100 * curve.accuracy[half]:.1f} % "
+            f"{curve.removed[half]} of {KINDS[curve.kind]}: {100 * curve.accuracy[half]:.1f} % "
             f"({100 * curve.low[half]:.1f} to {100 * curve.high[half]:.1f} over the orders)"
         )
     whole = 100 * found.ablation[0].accuracy[0]

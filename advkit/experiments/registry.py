@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from advkit.experiments import (
     adversarial_training,
     class_distributions,
+    figure5,
     figure7,
     figures12,
+    figures34,
     probing,
     regularisation,
     table1,
@@ -18,6 +20,7 @@ from advkit.experiments import (
     table4,
     table5,
 )
+from advkit.experiments.paper import FIGURE5
 from advkit.experiments.setting import Outcome, Setting
 
 __all__ = ["EXPERIMENTS", "Experiment"]
@@ -37,12 +40,15 @@ class Experiment:
         How many images it takes unless the user says otherwise.
     quick_images : int
         The same with ``--quick``.
+    pictures : bool
+        Whether it takes a folder of images and a network of ImageNet's size, not a data set.
     """
 
     summary: str
     run: Callable[[Setting], Outcome]
     images: int = 1000
     quick_images: int = 100
+    pictures: bool = False
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -57,6 +63,19 @@ EXPERIMENTS: dict[str, Experiment] = {
         "images that excite units of a convolutional network", figures12.natural, 10_000, 1000
     ),
     "figure2": Experiment("images that excite random directions", figures12.random, 10_000, 1000),
+    "figure3": Experiment(
+        "photographs that excite units of an ImageNet network", figures34.natural, 500, 20, True
+    ),
+    "figure4": Experiment(
+        "photographs that excite random directions", figures34.random, 500, 20, True
+    ),
+    "figure5": Experiment(
+        "images of ImageNet's size that an ImageNet network takes for an ostrich",
+        figure5.run,
+        images=FIGURE5[1],
+        quick_images=3,
+        pictures=True,
+    ),
     "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
     "adversarial-training": Experiment(
         "pools of adversarial examples against weight decay and dropout", adversarial_training.run
