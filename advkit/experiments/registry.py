@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from advkit.experiments import (
     adversarial_training,
     class_distributions,
+    evaluations,
     figure5,
     figure7,
     figures12,
@@ -83,6 +84,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "class-distributions": Experiment(
         "probabilities, margins and logits before and after adversarial training",
         class_distributions.run,
+    ),
+    "evaluations": Experiment(
+        "distance against evaluations, both methods", evaluations.run, 200, 20
     ),
     "probing": Experiment(
         "noise around original and adversarial images (Tabacof & Valle)", probing.run, 125, 20

@@ -1,6 +1,7 @@
 """Pictures and tables of results. Needs the extra ``advkit[cli]`` (matplotlib and rich)."""
 
 from .distributions import distributions as distributions
+from .evaluations import evaluations as evaluations
 from .figure import figure5 as figure5
 from .grid import figure7 as figure7
 from .heatmap import heatmap as heatmap
