@@ -19,6 +19,7 @@ __all__ = ["natural", "random"]
 
 _STRIPS, _TOP = 4, 10
 _SIDE = 0.8  # inches
+_COUNT = 256  # directions of each kind
 
 
 def natural(setting: Setting) -> Outcome:
@@ -40,7 +41,8 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
     # Only the classes that occur: of 1,000 most would be empty columns.
     present, places = labels.unique(return_inverse=True)
     setting.say("images of each direction")
-    found = units(nn.Identity(), features, places, top=top, seed=setting.seed)
+    count = min(_COUNT, features.shape[1])
+    found = units(nn.Identity(), features, places, top=top, count=count, seed=setting.seed)
     found = replace(found, ablation=ablation(network.head, features, labels, seed=setting.seed))
     classes = [imagenet.class_names()[number] for number in present.tolist()]
     of = found.of(kind)
@@ -51,7 +53,8 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
         title=f"{figure.capitalize()[:-1]} {figure[-1]} on {images.name}: {setting.model}",
         tables={"Labels of the top images": [line(each) for each in found.sets]},
         notes=[
-            f"The last {found.features} features of {setting.model}; {len(images)} images of "
+            f"The last {found.features} features of {setting.model}, {count} directions "
+            f"of each kind; {len(images)} images of "
             f"{len(classes)} classes"
             + (
                 f", {right} of which the network has right"
