@@ -10,6 +10,7 @@ from advkit.experiments import (
     class_distributions,
     evaluations,
     figure5,
+    figure6,
     figure7,
     figures12,
     figures34,
@@ -76,6 +77,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         images=FIGURE5[1],
         quick_images=3,
         pictures=True,
+    ),
+    "figure6": Experiment(
+        "a class against the rest, on layers learnt without labels", figure6.run, 500, 50
     ),
     "figure7": Experiment("originals, adversarial images and noise", figure7.run, images=1000),
     "adversarial-training": Experiment(
