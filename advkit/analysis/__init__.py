@@ -10,6 +10,9 @@ from advkit.analysis.distributions import class_distributions as class_distribut
 from advkit.analysis.distributions_result import AnswerSet as AnswerSet
 from advkit.analysis.distributions_result import ClassDistributions as ClassDistributions
 from advkit.analysis.distributions_result import LogitPath as LogitPath
+from advkit.analysis.evaluations import EvaluationCurve as EvaluationCurve
+from advkit.analysis.evaluations import EvaluationCurves as EvaluationCurves
+from advkit.analysis.evaluations import evaluation_curves as evaluation_curves
 from advkit.analysis.gram import gram_bound as gram_bound
 from advkit.analysis.norm_penalty import layer_norms as layer_norms
 from advkit.analysis.norm_penalty import norm_penalty as norm_penalty
@@ -33,6 +36,8 @@ __all__ = [
     "DirectionSet",
     "DistanceSummary",
     "Distances",
+    "EvaluationCurve",
+    "EvaluationCurves",
     "Layer",
     "LogitPath",
     "Moments",
@@ -44,6 +49,7 @@ __all__ = [
     "class_distributions",
     "convolution_bound",
     "distances",
+    "evaluation_curves",
     "gram_bound",
     "layer_norms",
     "norm_penalty",

@@ -19,8 +19,10 @@ from advkit.cli._common import HelpFormatter, integer, prepare_folder, threads, 
 from advkit.data import load
 from advkit.experiments import EXPERIMENTS, Outcome, Setting
 from advkit.experiments.registry import CHOICES
+from advkit.experiments.setting import IMAGENET
 from advkit.report import csv_text, markdown_table
 
+_PICTURES = ", ".join(name for name, each in EXPERIMENTS.items() if each.pictures)
 _TIME = "seconds, without what was read back after an interruption"
 _DESCRIPTION = """\
 Run one experiment of the paper, and write
@@ -43,6 +45,8 @@ examples:
       the whole of it on 60,000 pictures of clothes
   advkit reproduce table4 --data mnist --optimizer lbfgs --out digits
       MNIST itself (see advkit.data), trained by full-batch L-BFGS as in the paper
+  advkit reproduce figure5 --model efficientnet-lite0 --images photos --target ostrich --out birds
+      photographs of a folder that a published network takes for ostriches
   advkit reproduce adversarial-training --out pools
       pools of adversarial examples against weight decay and dropout, three seeds
 """
@@ -65,10 +69,22 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--images",
-        metavar="N",
-        type=integer(1),
+        metavar="N|DIR",
+        type=_images,
         help="how many to attack, the first N (default: 1000, with --quick 100; regularisation, "
-        "probing and figures 1 and 2 have their own)",
+        f"probing and figures have their own); {_PICTURES}: or a folder of images (default: "
+        "Foolbox's samples)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"{_PICTURES}: efficientnet-lite0, torchvision:alexnet, timm:NAME "
+        "(default: efficientnet-lite0)",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="CLASS",
+        help="figure5: the class of ImageNet to reach, a name or number (default: ostrich)",
     )
     parser.add_argument(
         "--targets",
@@ -118,13 +134,19 @@ def run(arguments: argparse.Namespace) -> int:
     with user_errors():
         for module, extra in (("rich", "cli"), ("matplotlib", "cli"), ("safetensors", "models")):
             require(module, extra=extra, purpose="advkit reproduce")
-        load(arguments.data, "test")  # what is missing is told before any work
+        if experiment.pictures:
+            require("PIL", extra="cli", purpose=f"advkit reproduce {name}")
+        else:
+            _refuse_pictures(arguments)
+            load(arguments.data, "test")  # what is missing is told before any work
     prepare_folder(folder, (f"{name}.json",), force=arguments.force)
-    images = arguments.images or (experiment.quick_images if arguments.quick else experiment.images)
+    given = arguments.images if isinstance(arguments.images, int) else None
+    images = given or (experiment.quick_images if arguments.quick else experiment.images)
     work = folder / f".advkit-{name}"  # of this experiment alone: others may share the folder
     start = time.perf_counter()
+    chosen = {key: getattr(arguments, key) for key in ("model", "target")}
     setting = Setting(
-        data=arguments.data,
+        data=IMAGENET if experiment.pictures else arguments.data,
         images=images,
         work=work,
         targets=arguments.targets,
@@ -133,6 +155,8 @@ def run(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds,
         seed=arguments.seed,
         quick=arguments.quick,
+        folder=arguments.images if isinstance(arguments.images, Path) else None,
+        **{key: value for key, value in chosen.items() if value is not None},
         progress=sys.stderr.isatty(),
         say=lambda words: print(
             f"[{time.perf_counter() - start:6.1f} s] {words}", file=sys.stderr, flush=True
@@ -145,6 +169,26 @@ def run(arguments: argparse.Namespace) -> int:
     print(markdown_table(next(iter(outcome.tables.values()))))
     print(f"\nwrote {', '.join(written)} in {folder}")
     return 0
+
+
+def _images(text: str) -> int | Path:
+    """Take a number of images, or a folder."""
+    try:
+        int(text)
+    except ValueError:
+        return Path(text)
+    return integer(1)(text)
+
+
+def _refuse_pictures(arguments: argparse.Namespace) -> None:
+    """Raise where options of the experiments on photographs are given to another one."""
+    given = [f"--{key}" for key in ("model", "target") if getattr(arguments, key) is not None]
+    given += ["--images DIR"] if isinstance(arguments.images, Path) else []
+    if given:
+        raise ValueError(
+            f"{given[0]} is for {_PICTURES}; {arguments.experiment} takes --data NAME and "
+            "--images N"
+        )
 
 
 def _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from advkit.experiments._convolutional import convolutional
 from advkit.experiments.setting import Outcome, Setting
 from advkit.report import curves, strips
 
-__all__ = ["natural", "random"]
+__all__ = ["KINDS", "ablated", "line", "natural", "picture", "purer", "random"]
 
 _STRIPS, _TOP = 4, 10
-_NAMES = {"natural": "units", "random": "random directions", "rotation": "a random rotation"}
+KINDS = {"natural": "units", "random": "random directions", "rotation": "a random rotation"}
 
 
 def natural(setting: Setting) -> Outcome:
@@ -46,7 +46,7 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
     ]
 
     def draw(path: Path) -> None:
-        what = f"the first {len(panels)} {'live ' if kind == 'natural' else ''}{_NAMES[kind]}"
+        what = f"the first {len(panels)} {'live ' if kind == 'natural' else ''}{KINDS[kind]}"
         strips(
             panels,
             path,
@@ -54,21 +54,9 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
             f"{setting.data}",
         )
 
-    def draw_ablation(path: Path) -> None:
-        curves(
-            {
-                _NAMES[curve.kind]: (curve.removed, [100 * each for each in curve.accuracy])
-                for curve in found.ablation
-            },
-            path,
-            across="directions replaced by their mean",
-            up="accuracy, %",
-            title=f"Ablation of the {found.features} features, {setting.data}",
-        )
-
     return Outcome(
         title=f"{figure.capitalize()[:-1]} {figure[-1]} on {setting.data}",
-        tables={"Labels of the top images": [_line(each) for each in found.sets]},
+        tables={"Labels of the top images": [line(each) for each in found.sets]},
         notes=[
             f"The last {found.features} features of a convolutional network (test error "
             f"{100 * network.test_error:.2f} %), {len(x)} held-out images, the "
@@ -78,12 +66,12 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
             "labels having a mean entropy that is no larger.",
             "The strips are the first directions along which images differ, not chosen by eye. "
             "The paper compares by eye alone and has no statistic.",
-            _verdict(found),
-            _ablated(found),
+            purer(found),
+            ablated(found),
         ],
         records=found.as_rows(),
         data={"units": found.to_dict()},
-        pictures={f"{figure}.png": draw, f"{figure}-ablation.png": draw_ablation},
+        pictures={f"{figure}.png": draw, f"{figure}-ablation.png": picture(found, setting.data)},
     )
 
 
@@ -91,12 +79,13 @@ def _caption(kind: str, place: int) -> str:
     return f"unit {place + 1}" if kind == "natural" else f"direction {place + 1}"
 
 
-def _line(each: DirectionSet) -> dict[str, Any]:
+def line(each: DirectionSet) -> dict[str, Any]:
+    """Return a row of the table of kinds."""
     purity, entropy = each.purity_interval, each.entropy_interval
     return {
-        "directions": f"{len(each.places)} of {_NAMES[each.kind]}"
+        "directions": f"{len(each.places)} of {KINDS[each.kind]}"
         if each.kind == "rotation"
-        else f"{len(each.places)} {_NAMES[each.kind]}",
+        else f"{len(each.places)} {KINDS[each.kind]}",
         "left out (dead)": each.dead,
         "mean purity": f"{each.mean('purity'):.3f} ({purity[0]:.3f} to {purity[1]:.3f})",
         "permuted": f"{each.null_purity:.3f}",
@@ -107,14 +96,28 @@ def _line(each: DirectionSet) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Units) -> str:
+def picture(found: Units, where: str) -> Callable[[Path], None]:
+    """Return what draws the ablation curves."""
+    return lambda path: curves(
+        {
+            KINDS[curve.kind]: (curve.removed, [100 * each for each in curve.accuracy])
+            for curve in found.ablation
+        },
+        path,
+        across="directions replaced by their mean",
+        up="accuracy, %",
+        title=f"Ablation of the {found.features} features, {where}",
+    )
+
+
+def purer(found: Units) -> str:
     """Say how much purer units are than random directions and than rows of a rotation."""
     units_ = found.of("natural")
     parts = []
     for other in (found.of("random"), found.of("rotation")):
         difference = units_.mean("purity") - other.mean("purity")
         error = math.hypot(_standard_error(units_.purity), _standard_error(other.purity))
-        words = f"less that of {_NAMES[other.kind]} ({other.mean('purity'):.3f}): {difference:+.3f}"
+        words = f"less that of {KINDS[other.kind]} ({other.mean('purity'):.3f}): {difference:+.3f}"
         if error > 0:
             words += f", standard error {error:.3f} ({difference / error:+.1f} of them)"
         parts.append(words)
@@ -126,13 +129,13 @@ def _standard_error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-def _ablated(found: Units) -> str:
+def ablated(found: Units) -> str:
     """Say what is lost with half of the directions."""
     parts = []
     for curve in found.ablation:
         half = len(curve.removed) // 2
         parts.append(
-            f"{curve.removed[half]} of {_NAMES[curve.kind]}: {100 * curve.accuracy[half]:.1f} % "
+            f"{curve.removed[half]} of {KINDS[curve.kind]}: {100 * curve.accuracy[half]:.1f} % "
             f"({100 * curve.low[half]:.1f} to {100 * curve.high[half]:.1f} over the orders)"
         )
     whole, words = 100 * found.ablation[0].accuracy[0], "; ".join(parts)

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from advkit.experiments import (
     adversarial_training,
     class_distributions,
+    evaluations,
+    figure5,
+    figure6,
     figure7,
     figures12,
+    figures34,
     probing,
     regularisation,
     table1,
@@ -18,6 +22,7 @@ from advkit.experiments import (
     table4,
     table5,
 )
+from advkit.experiments.paper import FIGURE5
 from advkit.experiments.setting import Outcome, Setting
 
 __all__ = ["CHOICES", "EXPERIMENTS", "Experiment"]
@@ -43,6 +48,8 @@ class Experiment:
     uses : tuple of str
         Which of the choices that not every experiment has play a part: "targets", "optimizer",
         "seeds". Only those are shown beside the results.
+    pictures : bool
+        Whether it takes a folder of images and a network of ImageNet's size, not a data set.
     """
 
     summary: str
@@ -50,6 +57,7 @@ class Experiment:
     images: int = 1000
     quick_images: int = 100
     uses: tuple[str, ...] = CHOICES
+    pictures: bool = False
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -76,6 +84,33 @@ EXPERIMENTS: dict[str, Experiment] = {
     "figure2": Experiment(
         "images that excite random directions", figures12.random, 10_000, 1000, uses=()
     ),
+    "figure3": Experiment(
+        "photographs that excite units of an ImageNet network",
+        figures34.natural,
+        500,
+        20,
+        uses=(),
+        pictures=True,
+    ),
+    "figure4": Experiment(
+        "photographs that excite random directions",
+        figures34.random,
+        500,
+        20,
+        uses=(),
+        pictures=True,
+    ),
+    "figure5": Experiment(
+        "images of ImageNet's size that an ImageNet network takes for an ostrich",
+        figure5.run,
+        images=FIGURE5[1],
+        quick_images=3,
+        uses=(),
+        pictures=True,
+    ),
+    "figure6": Experiment(
+        "a class against the rest, on layers learnt without labels", figure6.run, 500, 50, uses=()
+    ),
     "figure7": Experiment(
         "originals, adversarial images and noise", figure7.run, images=1000, uses=_ATTACKS
     ),
@@ -88,6 +123,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         "probabilities, margins and logits before and after adversarial training",
         class_distributions.run,
         uses=(),
+    ),
+    "evaluations": Experiment(
+        "distance against evaluations, both methods", evaluations.run, 200, 20, uses=_ATTACKS
     ),
     "probing": Experiment(
         "noise around original and adversarial images (Tabacof & Valle)",

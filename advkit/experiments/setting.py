@@ -18,7 +18,10 @@ from advkit.attack.lbfgs import lbfgs
 from advkit.data import Dataset, load
 from advkit.models import Autoencoder, TrainedModel, trained
 
-__all__ = ["Outcome", "Setting"]
+__all__ = ["IMAGENET", "Outcome", "Setting"]
+
+# What `Setting.data` is where a folder of images takes the place of a data set.
+IMAGENET = "imagenet"
 
 # What --quick trains: enough to see the structure, in seconds on mnist-5k.
 _QUICK_EPOCHS = 20
@@ -82,6 +85,12 @@ class Setting:
         Of networks, targets and noise.
     quick : bool
         Short training.
+    folder : pathlib.Path, optional
+        Where the images of ImageNet's size are; by default they are Foolbox's samples.
+    model : str
+        The network of ImageNet's size, see `advkit.imagenet.network`.
+    target : str
+        The class of ImageNet that Figure 5 aims at.
     progress : bool
         Show bars on stderr.
     say : callable
@@ -97,6 +106,9 @@ class Setting:
     seeds: int = 3
     seed: int = 0
     quick: bool = False
+    folder: Path | None = None
+    model: str = "efficientnet-lite0"
+    target: str = "ostrich"
     progress: bool = False
     say: Callable[[str], None] = _silent
 
@@ -200,6 +212,11 @@ class Setting:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the result depends on, as JSON values."""
+        pictures = {
+            "folder": None if self.folder is None else self.folder.name,
+            "model": self.model,
+            "target": self.target,
+        }
         return {
             "data": self.data,
             "images": self.images,
@@ -209,6 +226,7 @@ class Setting:
             "seeds": self.seeds,
             "seed": self.seed,
             "quick": self.quick,
+            **(pictures if self.data == IMAGENET else {}),
         }
 
 

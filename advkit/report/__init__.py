@@ -1,7 +1,9 @@
 """Pictures and tables of results. Needs the extra ``advkit[cli]`` (matplotlib and rich)."""
 
 from .distributions import distributions as distributions
+from .evaluations import evaluations as evaluations
 from .figure import figure5 as figure5
+from .figure6 import figure6 as figure6
 from .grid import figure7 as figure7
 from .heatmap import heatmap as heatmap
 from .norms import norms as norms

@@ -13,7 +13,7 @@ from advkit._files import replacing
 
 __all__ = ["strips"]
 
-_PICTURE, _GAP, _MARGIN, _CAPTION, _TITLE = 0.42, 0.35, 0.15, 0.3, 0.35  # inches
+_GAP, _MARGIN, _CAPTION, _TITLE = 0.35, 0.15, 0.3, 0.35  # inches
 _DPI = 200
 
 
@@ -22,6 +22,7 @@ def strips(
     path: str | os.PathLike[str],
     *,
     columns: int = 2,
+    side: float = 0.42,
     title: str | None = None,
 ) -> None:
     """Draw rows of images with a caption under each, and write them to a file.
@@ -34,6 +35,8 @@ def strips(
         The file; its suffix chooses the format.
     columns : int
         Strips beside each other.
+    side : float
+        Width of an image, in inches.
     title : str, optional
         Words above.
 
@@ -47,8 +50,8 @@ def strips(
     require("matplotlib", extra="cli", purpose="strips")
     from matplotlib.figure import Figure
 
-    if not panels or columns < 1:
-        raise ValueError("panels and columns: expected at least one of each")
+    if not panels or columns < 1 or not side > 0:
+        raise ValueError("panels, columns and side: expected at least one, and a width above 0")
     shapes = {tuple(images.shape) for _, images in panels}
     shape = next(iter(shapes))
     if len(shapes) > 1 or len(shape) != 4 or shape[1] not in (1, 3) or not shape[0]:
@@ -57,18 +60,18 @@ def strips(
         )
     path = Path(path)
     rows = -(-len(panels) // columns)
-    side = shape[0] * _PICTURE
-    tall = _PICTURE * shape[2] / shape[3]
+    long = shape[0] * side
+    tall = side * shape[2] / shape[3]
     top = _MARGIN + (_TITLE if title else 0)
-    width = 2 * _MARGIN + columns * side + (columns - 1) * _GAP
+    width = 2 * _MARGIN + columns * long + (columns - 1) * _GAP
     height = top + rows * (tall + _CAPTION) + _MARGIN
     figure = Figure(figsize=(width, height), facecolor="white")
     for place, (caption, images) in enumerate(panels):
         row, column = divmod(place, columns)
-        left = _MARGIN + column * (side + _GAP)
+        left = _MARGIN + column * (long + _GAP)
         down = top + row * (tall + _CAPTION)
         axes = figure.add_axes(
-            (left / width, 1 - (down + tall) / height, side / width, tall / height)
+            (left / width, 1 - (down + tall) / height, long / width, tall / height)
         )
         framed = torch.nn.functional.pad(
             images.detach().cpu().double().clamp(0, 1), (0, 1), value=1.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from advkit.data.sources import SOURCES, Source
-from advkit.experiments import _convolutional
+from advkit.experiments import _convolutional, figure6
 from advkit.experiments import setting as module
 from advkit.models import Autoencoder
 
@@ -37,6 +37,7 @@ def small(monkeypatch, cache):
     monkeypatch.setenv("ADVKIT_CACHE", str(cache))
     monkeypatch.setattr(module, "_QUICK_EPOCHS", 8)
     monkeypatch.setattr(_convolutional, "_QUICK_EPOCHS", 2)
+    monkeypatch.setattr(figure6, "_QUICK_STEPS", 4)
     monkeypatch.setattr(module, "_QUICK_AUTOENCODER", Autoencoder(steps=30, batch_size=50))
 
 

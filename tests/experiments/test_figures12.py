@@ -5,14 +5,14 @@ import math
 import torch
 
 from advkit.analysis import units
-from advkit.experiments.figures12 import _verdict
+from advkit.experiments.figures12 import purer
 
 
-def test_the_verdict_has_differences_and_their_standard_errors():
+def test_purer_has_differences_and_their_standard_errors():
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.rand(200, 8, generator=generator), torch.arange(200) % 4
     found = units(lambda x: x, images, labels, permutations=2)
-    words = _verdict(found)
+    words = purer(found)
     natural = torch.tensor(found.of("natural").purity, dtype=torch.float64)
     for kind, name in (("random", "random directions"), ("rotation", "a random rotation")):
         mean = found.of(kind).mean("purity")
