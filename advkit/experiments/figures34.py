@@ -62,9 +62,9 @@ def _run(setting: Setting, figure: str, kind: str) -> Outcome:
                 else ", by the network's own answers"
             )
             + f"; the {top} with the most along each direction: a quarter of the images, at most "
-            f"{_TOP}. Purity: share of the commonest label; entropy in bits; p: share of "
-            f"{found.settings['permutations']} permutations of the labels whose mean entropy is no "
-            "larger.",
+            f"{_TOP}. Purity: share of the commonest label; entropy in bits; p: (1 + k) / (1 + n), "
+            f"k of n = {found.settings['permutations']} permutations of the labels having a mean "
+            "entropy that is no larger.",
             *_few(found, labels, top),
             f"The strips are the first {what} along which images differ, not chosen by eye.",
             purer(found),
