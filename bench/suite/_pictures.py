@@ -57,7 +57,10 @@ def draw(rows: Sequence[Row], attacks: Sequence[Row], out: Path) -> list[str]:
             for (curve, points), marker in zip(panel.curves.items(), cycle(MARKERS), strict=False):
                 axes.plot(*zip(*sorted(points), strict=True), marker=marker, label=curve)
             axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y, xscale="log")
-            axes.set(ylim=(0, None)) if panel.from_zero else axes.set(yscale="log")
+            if panel.from_zero:
+                axes.set(ylim=(0, 1.25 * axes.dataLim.ymax))  # room for the legend
+            else:
+                axes.set(yscale="log")
             axes.grid(alpha=0.3)
             axes.legend(fontsize="x-small")
         figure.savefig(out / name, dpi=110)
