@@ -31,7 +31,7 @@ READ_BYTES = 1 << 30
 MANY = 1 << 24  # bytes; calls of less are done several times, on other data
 MOST_CALLS = 16
 ROUNDS_CACHED = 20
-MOST_MEMORY = 0.6  # of what is there, for the data of a case
+MOST_MEMORY = 0.25  # of what is there, for the data of a case: peers make copies of it
 
 
 @dataclass(frozen=True)
