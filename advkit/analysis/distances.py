@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.analysis._records import Saved
+from advkit._records import Saved
 
 __all__ = ["DistanceSummary", "Distances", "distances"]
 

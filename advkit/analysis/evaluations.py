@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.analysis._records import Saved
+from advkit._records import Saved
 from advkit.attack import AttackResult, AttackStatus
 
 __all__ = ["EvaluationCurve", "EvaluationCurves", "evaluation_curves"]

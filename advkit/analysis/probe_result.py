@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from advkit.analysis._records import Saved
+from advkit._records import Saved
 from advkit.transfer.intervals import wilson_interval
 
 __all__ = ["Moments", "Probe", "ProbeCell"]

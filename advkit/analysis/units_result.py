@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from advkit.analysis._records import Saved, made
+from advkit._records import Saved, made
 from advkit.analysis.ablation import AblationCurve
 
 __all__ = ["DirectionSet", "Units"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 
 import advkit
 from advkit._files import replacing
+from advkit._records import strict
 from advkit.attack import AttackResult
 from advkit.data import Dataset
 from advkit.models import TrainedModel
@@ -61,7 +60,7 @@ def write_outputs(
     _write_figure(folder / FIGURE, _figure_title(arguments, result), network, dataset, task, result)
     report = _report(arguments, network, result, seconds) | _machine(backend)
     with replacing(folder / RESULT) as temporary:
-        text = json.dumps(_strict(report), indent=2, allow_nan=False)
+        text = json.dumps(strict(report), indent=2, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -135,12 +134,3 @@ def _machine(backend: str) -> dict[str, Any]:
         "processor": config["processor"],
         "versions": {name: config[name] for name in ("advkit", "python", "torch", "numpy")},
     }
-
-
-def _strict(value: Any) -> Any:
-    """Return `value` with nan and infinities, which JSON does not have, replaced by None."""
-    if isinstance(value, Mapping):
-        return {name: _strict(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import advkit
 from advkit._extras import require
 from advkit._files import replacing
+from advkit._records import strict
 from advkit.cli._common import HelpFormatter, integer, prepare_folder, threads, user_errors
 from advkit.data import load
 from advkit.experiments import EXPERIMENTS, Outcome, Setting
@@ -219,7 +218,7 @@ def _write(
         f"{name}.md": "\n\n".join(parts) + "\n",
         f"{name}.csv": csv_text(outcome.records),
         f"{name}.json": json.dumps(
-            _strict(
+            strict(
                 {
                     "experiment": name,
                     "settings": used,
@@ -238,12 +237,3 @@ def _write(
         with replacing(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return [*texts, *outcome.pictures]
-
-
-def _strict(value: Any) -> Any:
-    """Return `value` with nan and infinities, which JSON does not have, replaced by None."""
-    if isinstance(value, Mapping):
-        return {name: _strict(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from advkit._files import replacing
+from advkit._records import Saved
 from advkit.transfer.intervals import difference_interval, wilson_interval
 
 __all__ = ["KINDS", "TransferCell", "TransferMatrix", "TransferRow"]
 
 KINDS = ("original", "adversarial", "matched noise", "noise", "amplified")
-_FORMAT = "advkit.transfer.TransferMatrix"
-_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ class TransferRow:
 
 
 @dataclass(frozen=True)
-class TransferMatrix:
+class TransferMatrix(Saved):
     """Which networks are fooled by images that were distorted for which.
 
     The structure of Tables 2 and 4 of Szegedy et al. 2013: a row for each set of images, a column
@@ -210,59 +205,11 @@ class TransferMatrix:
             for model, cell in zip(self.models, row.cells, strict=True)
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the matrix as JSON values."""
-        values = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
-        plain: dict[str, Any] = json.loads(json.dumps(values))
-        for row in plain["rows"]:  # strict JSON has no nan
-            row["distortion"] = row["distortion"] if row["changed"] else None
-        return plain
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TransferMatrix:
-        """Return the matrix that `to_dict` described.
-
-        Raises
-        ------
-        ValueError
-            It is something else, or of a newer advkit.
-        """
-        if values.get("format") != _FORMAT or values.get("version") != _VERSION:
-            raise ValueError(
-                f"not a transfer matrix of this advkit: expected format {_FORMAT!r} and version "
-                f"{_VERSION}, got {values.get('format')!r} and {values.get('version')!r}"
-            )
-        try:
-            rows = tuple(_row(row) for row in values["rows"])
-            models = tuple(values["models"])
-            return cls(models, rows, int(values["images"]), dict(values["settings"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a whole transfer matrix: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the matrix to a JSON file, which appears whole or not at all."""
-        with replacing(path) as temporary:
-            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TransferMatrix:
-        """Read a matrix that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is not a saved matrix.
-        """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("expected a JSON object")
-            return cls.from_dict(values)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)} is not a saved TransferMatrix: {error}") from error
+    def _made(cls, values: Mapping[str, Any]) -> TransferMatrix:
+        rows = tuple(_row(row) for row in values["rows"])
+        models = tuple(values["models"])
+        return cls(models, rows, int(values["images"]), dict(values["settings"]))
 
     def _column(self, model: str) -> int:
         if model not in self.models:

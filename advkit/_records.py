@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,39 +13,29 @@ from typing import Any, TypeVar
 
 from advkit._files import replacing
 
-__all__ = ["Saved", "made"]
+__all__ = ["Saved", "made", "strict"]
 
 _VERSION = 1
 _Result = TypeVar("_Result", bound="Saved")
 
 
-def plain(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of JSON with what they are; nan and infinities become None."""
-    return {"format": f"advkit.analysis.{kind}", "version": _VERSION, **_strict(values)}
-
-
-def check(kind: str, values: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the values are those of a result of this kind and version."""
-    wanted = f"advkit.analysis.{kind}"
-    if values.get("format") != wanted or values.get("version") != _VERSION:
-        raise ValueError(
-            f"not a {kind} of this advkit: expected format {wanted!r} and version {_VERSION}, got "
-            f"{values.get('format')!r} and {values.get('version')!r}"
-        )
-
-
 @dataclass(frozen=True)
-class Saved:
+class Saved(ABC):
     """A result with its forms as JSON values and as a file; it says how to make itself of them."""
 
     @classmethod
+    @abstractmethod
     def _made(cls: type[_Result], values: Mapping[str, Any]) -> _Result:
         """Return the result that JSON values describe."""
-        raise NotImplementedError
+
+    @classmethod
+    def _format(cls) -> str:
+        """Name the kind of result, by its package and class."""
+        return f"advkit.{cls.__module__.split('.')[1]}.{cls.__name__}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values; None for nan and infinite ones."""
-        return plain(type(self).__name__, asdict(self))
+        return {"format": self._format(), "version": _VERSION, **strict(asdict(self))}
 
     @classmethod
     def from_dict(cls: type[_Result], values: Mapping[str, Any]) -> _Result:
@@ -55,7 +46,11 @@ class Saved:
         ValueError
             It is something else, or of another version of advkit.
         """
-        check(cls.__name__, values)
+        if values.get("format") != cls._format() or values.get("version") != _VERSION:
+            raise ValueError(
+                f"not a {cls.__name__} of this advkit: expected format {cls._format()!r} and "
+                f"version {_VERSION}, got {values.get('format')!r} and {values.get('version')!r}"
+            )
         try:
             return cls._made(values)
         except (KeyError, TypeError) as error:
@@ -96,9 +91,10 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """Return values with nan and infinities, which JSON does not have, replaced by None."""
     if isinstance(value, Mapping):
-        return {name: _strict(entry) for name, entry in value.items()}
+        return {name: strict(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(entry) for entry in value]
+        return [strict(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
