@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from _common import Row, use_tests
 from _harness import Array, Run
 from _networks import TUNED_ON, network, originals
 from _peers import OURS
 from torch import nn
+
+from advkit.analysis import local_optimality
 
 use_tests()
 from problems import LinearSoftmax  # noqa: E402
@@ -28,17 +31,6 @@ def exact_distances(name: str, norm: str, images: int) -> Array | None:
     return exact.double().numpy()
 
 
-def local_optimality(distances: Array, reference: Array) -> float:
-    """Return AttackBench's local optimality, version 2, for images that are all classified right.
-
-    The area between an attack's curve of robust accuracy and the top, over the same area of the
-    reference, up to the largest finite distance of the reference; in closed form.
-    """
-    largest = reference[np.isfinite(reference)].max(initial=0.0)
-    area = [largest - np.minimum(d, largest).mean() for d in (distances, reference)]
-    return float(area[0] / area[1]) if area[1] > 0 else float("nan")
-
-
 def summarise(runs: Sequence[Run]) -> list[Row]:
     """Return a row for each run, with its local optimality among all runs given."""
     references: dict[tuple[str, str], Array] = {}
@@ -53,7 +45,9 @@ def summarise(runs: Sequence[Run]) -> list[Row]:
         rows.append(
             {key: run.what[key] for key in ("network", "norm", "attack", "evaluations")}
             | {
-                "LO": local_optimality(distances, references[run.key]),
+                "LO": local_optimality(
+                    *map(torch.from_numpy, (distances, references[run.key])),
+                ),
                 "success": float(np.isfinite(distances).mean()),
                 "median distance": float(np.median(distances)),
                 "median of reference": float(np.median(references[run.key])),

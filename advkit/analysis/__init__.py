@@ -6,6 +6,7 @@ from advkit.analysis.convolutions import convolution_bound as convolution_bound
 from advkit.analysis.distances import Distances as Distances
 from advkit.analysis.distances import DistanceSummary as DistanceSummary
 from advkit.analysis.distances import distances as distances
+from advkit.analysis.distances import local_optimality as local_optimality
 from advkit.analysis.distributions import class_distributions as class_distributions
 from advkit.analysis.distributions_result import AnswerSet as AnswerSet
 from advkit.analysis.distributions_result import ClassDistributions as ClassDistributions
@@ -52,6 +53,7 @@ __all__ = [
     "evaluation_curves",
     "gram_bound",
     "layer_norms",
+    "local_optimality",
     "norm_penalty",
     "probe",
     "spectrum",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advkit._records import Saved
 
-__all__ = ["DistanceSummary", "Distances", "distances"]
+__all__ = ["DistanceSummary", "Distances", "distances", "local_optimality"]
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,8 @@ def distances(
 ) -> Distances:
     """Summarise and compare the distances that attacks found on the same images.
 
-    A robustness curve is the accuracy that is left when every image may be changed by a radius.
-    Local optimality is that of AttackBench (Cinà et al. 2024, "AttackBench: evaluating gradient-
-    based attacks for adversarial examples"): the area between the accuracy without an attack and an
-    attack's curve, over the same for the best distance known of each image, up to the largest of
-    those; 1 is the best. Images that are wrong already, whose best distance is 0, play no part. Its
-    mean over networks is their global optimality.
+    A robustness curve is the accuracy that is left when every image may be changed by a radius. For
+    what the best distances known are worth see `local_optimality`.
 
     Parameters
     ----------
@@ -151,13 +147,6 @@ def distances(
     largest = float(finite.max())
     where = torch.linspace(0, largest, radii, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    right = best > 0
-
-    def area(values: Tensor) -> float:
-        """Return rho eps_0 - AUREC: what lies between the clean accuracy and the curve."""
-        return float(torch.where(right, largest - values.clamp(max=largest), 0.0).mean())
-
-    whole = area(best)
     summaries = []
     for name, each in known.items():
         changed = each[each.isfinite() & (each > 0)]
@@ -172,11 +161,43 @@ def distances(
                 float(changed.mean()) if len(changed) else math.nan,
                 _interval(changed, generator),
                 (quartiles[0], quartiles[1], quartiles[2]),
-                area(each) / whole if whole > 0 else math.nan,
+                local_optimality(each, best),
                 tuple((each[:, None] > where).double().mean(0).tolist()),
             )
         )
     return Distances(tuple(summaries), tuple(where.tolist()), len(first))
+
+
+def local_optimality(distances: Tensor, reference: Tensor) -> float:
+    """Return how near an attack comes to the best distances known; 1 is the best, 0 finds nothing.
+
+    That of AttackBench, version 2 (Cinà et al. 2024, "AttackBench: evaluating gradient-based
+    attacks for adversarial examples"): the area between the accuracy without an attack and the
+    attack's robustness curve, over the same for the reference, up to the reference's largest finite
+    distance; in closed form. Images that are wrong already, whose reference is 0, play no part. Its
+    mean over networks is their global optimality.
+
+    Parameters
+    ----------
+    distances : Tensor (N,)
+        Found by the attack; inf where it found nothing.
+    reference : Tensor (N,)
+        The smallest known of each image.
+
+    Returns
+    -------
+    float
+        nan where the reference has no finite distance above 0.
+    """
+    finite = reference[reference.isfinite()]
+    largest = float(finite.max()) if len(finite) else 0.0
+
+    def area(values: Tensor) -> float:
+        taken = torch.where(reference > 0, largest - values.clamp(max=largest), 0.0)
+        return float(taken.mean())
+
+    whole = area(reference)
+    return area(distances) / whole if whole > 0 else math.nan
 
 
 def _interval(values: Tensor, generator: torch.Generator) -> tuple[float, float]:

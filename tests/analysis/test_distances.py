@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from advkit.analysis import Distances, distances
+from advkit.analysis import Distances, distances, local_optimality
 
 FOUND = {
     "near": torch.tensor([0.0, 1.0, 2.0, 4.0]),
@@ -34,6 +35,33 @@ def test_by_hand():
 def test_the_reference_counts():
     found = distances(FOUND, torch.tensor([0.0, 0.5, 2.0, 4.0]))
     assert found.attacks[0].optimality == pytest.approx((3 - 7 / 4) / (3 - 6.5 / 4))
+
+
+def area_under_robust_accuracy(distances, end):
+    """Integrate the share of images that no perturbation of a length fools, step by step."""
+    edges = np.unique([0.0, end, *distances[distances < end]])
+    middles = (edges[1:] + edges[:-1]) / 2
+    return sum(
+        (distances > middle).mean() * width
+        for middle, width in zip(middles, np.diff(edges), strict=True)
+    )
+
+
+@pytest.mark.parametrize("failing", [0, 5])
+def test_local_optimality_is_attackbenchs_ratio_of_areas(failing):
+    def optimality(distances, reference):
+        return local_optimality(torch.from_numpy(distances), torch.from_numpy(reference))
+
+    random = np.random.default_rng(failing)
+    reference = random.exponential(size=40)
+    distances = reference * (1 + random.exponential(size=40))
+    distances[:failing] = np.inf
+    reference[0] = np.inf if failing else reference[0]  # an image that no attack fools
+    end = reference[np.isfinite(reference)].max()
+    areas = [end - area_under_robust_accuracy(d, end) for d in (distances, reference)]
+    assert optimality(distances, reference) == pytest.approx(areas[0] / areas[1], rel=1e-12)
+    assert optimality(reference, reference) == 1
+    assert optimality(np.full(40, np.inf), reference) == 0
 
 
 def test_saved_and_read_back(tmp_path):
