@@ -64,7 +64,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("experiment", choices=EXPERIMENTS, metavar="NAME", help="see above")
     parser.add_argument(
-        "--data", metavar="NAME", default="mnist-5k", help="mnist-5k, mnist or fashion-mnist"
+        "--data",
+        metavar="NAME",
+        help="mnist-5k, mnist or fashion-mnist (default: mnist-5k; figure6: fashion-mnist)",
     )
     parser.add_argument(
         "--images",
@@ -130,6 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the experiment and write its files."""
     name: str = arguments.experiment
     experiment, folder = EXPERIMENTS[name], arguments.out
+    data = arguments.data or experiment.data
     with user_errors():
         for module, extra in (("rich", "cli"), ("matplotlib", "cli"), ("safetensors", "models")):
             require(module, extra=extra, purpose="advkit reproduce")
@@ -137,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
             require("PIL", extra="cli", purpose=f"advkit reproduce {name}")
         else:
             _refuse_pictures(arguments)
-            load(arguments.data, "test")  # what is missing is told before any work
+            load(data, "test")  # what is missing is told before any work
     prepare_folder(folder, (f"{name}.json",), force=arguments.force)
     given = arguments.images if isinstance(arguments.images, int) else None
     images = given or (experiment.quick_images if arguments.quick else experiment.images)
@@ -145,7 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     chosen = {key: getattr(arguments, key) for key in ("model", "target")}
     setting = Setting(
-        data=IMAGENET if experiment.pictures else arguments.data,
+        data=IMAGENET if experiment.pictures else data,
         images=images,
         work=work,
         targets=arguments.targets,

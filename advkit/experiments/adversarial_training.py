@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from advkit.data import load
+from advkit.experiments._perceptron import DECAY, NAME, as_json, perceptron
 from advkit.experiments.paper import TRAINING
 from advkit.experiments.setting import Outcome, Setting
-from advkit.models import build, error_rate
-from advkit.models.recipe import DEFAULT_SCHEDULE, SCHEDULES
+from advkit.models import error_rate
 from advkit.report import dots
-from advkit.training import Pools, robustness, train_with_pools
+from advkit.training import Pools, robustness
 
 __all__ = ["ARMS", "run"]
 
-_NAME = "fc100-100-10"
-_DECAY = (1e-5, 1e-5, 1e-6)
 _RADII = (0.02, 0.04, 0.06)
-_QUICK_EPOCHS = 6
 
 # What is compared. Pools of all layers are the paper's own proposal. The dropout of 0.2, and the
 # last row, whose examples lie half way to the border, are the best of what was tried on mnist-5k,
 # by its test error; on other data nothing was chosen.
 ARMS: dict[str, dict[str, Any]] = {
     "no decay": {"decay": (0.0, 0.0, 0.0)},
-    "weight decay": {"decay": _DECAY},
-    "dropout": {"decay": _DECAY, "dropout": (0.2, 0.2, 0.2)},
-    "dropout of 0.1": {"decay": _DECAY, "dropout": (0.1, 0.1, 0.1)},
-    "pool of the input": {"decay": _DECAY, "pools": Pools((0,))},
-    "pools of all layers": {"decay": _DECAY, "pools": Pools((0, 1, 2))},
-    "pool of the input, half way": {"decay": _DECAY, "pools": Pools((0,), overshoot=0.5)},
+    "weight decay": {"decay": DECAY},
+    "dropout": {"decay": DECAY, "dropout": (0.2, 0.2, 0.2)},
+    "dropout of 0.1": {"decay": DECAY, "dropout": (0.1, 0.1, 0.1)},
+    "pool of the input": {"decay": DECAY, "pools": Pools((0,))},
+    "pools of all layers": {"decay": DECAY, "pools": Pools((0, 1, 2))},
+    "pool of the input, half way": {"decay": DECAY, "pools": Pools((0,), overshoot=0.5)},
 }
 
 _BASELINES = ("weight decay", "dropout", "dropout of 0.1")
@@ -56,9 +52,8 @@ def run(setting: Setting) -> Outcome:
     records = []
     for seed in range(setting.seed, setting.seed + seeds):
         for arm in ARMS:
-            what = {"arm": arm, "seed": seed, **_plain(ARMS[arm])}
+            what = {"arm": arm, "seed": seed, **as_json(ARMS[arm])}
             what |= {key: setting.to_dict()[key] for key in ("images", "epochs", "quick")}
-            setting.say(f"{arm}, seed {seed}")
             records.append(
                 setting.kept(what, lambda arm=arm, seed=seed: _one(setting, arm, seed))  # type: ignore[misc]
             )
@@ -96,7 +91,7 @@ def run(setting: Setting) -> Outcome:
         title=f"Adversarial training on {setting.data}",
         tables={"Mean and range over the seeds": table},
         notes=[
-            f"{_NAME}, seeds {setting.seed} to {setting.seed + seeds - 1}, the same schedule for "
+            f"{NAME}, seeds {setting.seed} to {setting.seed + seeds - 1}, the same schedule for "
             "every row. The paper's test errors are on MNIST (pools: below 1.2 %).",
             f"Distortion and errors within an RMS: the first {records[0]['images']} test images, "
             "by an untargeted attack on each trained network as it is. Attacks give upper bounds "
@@ -106,7 +101,7 @@ def run(setting: Setting) -> Outcome:
             *(_verdict(records, arm) for arm in _VERDICTS),
         ],
         records=records,
-        data={"arms": {arm: _plain(ARMS[arm]) for arm in ARMS}, "rows": records},
+        data={"arms": {arm: as_json(ARMS[arm]) for arm in ARMS}, "rows": records},
         pictures={"adversarial-training.png": draw},
     )
 
@@ -114,25 +109,7 @@ def run(setting: Setting) -> Outcome:
 def _one(setting: Setting, arm: str, seed: int) -> dict[str, Any]:
     """Train one network and attack it."""
     dataset, test = load(setting.data, "train"), load(setting.data, "test")
-    schedule = SCHEDULES.get(setting.data, DEFAULT_SCHEDULE)
-    model = build(_NAME, seed=seed)
-    epochs = setting.epochs or (_QUICK_EPOCHS if setting.quick else schedule.epochs)
-    kind = "".join(letter if letter.isalnum() else "-" for letter in arm)
-    setting.kept_network(
-        {"arm": _plain(ARMS[arm]), "epochs": epochs, "seed": seed},
-        model,
-        lambda: train_with_pools(
-            model,
-            dataset,
-            epochs=epochs,
-            batch_size=schedule.batch_size,
-            learning_rate=schedule.learning_rate,
-            seed=seed,
-            checkpoint=setting.work / f"{kind}-{seed}-{setting.data}-{epochs}.safetensors",
-            progress=setting.progress,
-            **ARMS[arm],
-        ),
-    )
+    model = perceptron(setting, arm, seed=seed, **ARMS[arm])
     x, labels = test.images[: setting.images], test.labels[: setting.images]
     found = robustness(model, x, labels, radii=_RADII, progress=setting.progress)
     return {
@@ -148,14 +125,6 @@ def _one(setting: Setting, arm: str, seed: int) -> dict[str, Any]:
             f"robust error {radius:g}": 100 * error
             for radius, error in zip(found.radii, found.robust_errors, strict=True)
         },
-    }
-
-
-def _plain(arm: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an arm as JSON values."""
-    return {
-        key: asdict(value) if isinstance(value, Pools) else list(value)
-        for key, value in arm.items()
     }
 
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from advkit.analysis import ClassDistributions, class_distributions
-from advkit.data import load
+from advkit.experiments._perceptron import perceptron
 from advkit.experiments.setting import Outcome, Setting
-from advkit.models import build, error_rate
-from advkit.models.recipe import DEFAULT_SCHEDULE, SCHEDULES
+from advkit.models import error_rate
 from advkit.report import distributions
-from advkit.training import Pools, train_with_pools
+from advkit.training import Pools
 
 __all__ = ["run"]
-
-_NAME, _DECAY, _QUICK_EPOCHS = "fc100-100-10", (1e-5, 1e-5, 1e-6), 6
 
 
 def run(setting: Setting) -> Outcome:
@@ -33,7 +27,10 @@ def run(setting: Setting) -> Outcome:
     Outcome
         A row for each network, perturbation and kind of image.
     """
-    models = {"plain": _trained(setting, None), "pools": _trained(setting, Pools((0,)))}
+    models = {
+        "plain": perceptron(setting, "plain", seed=setting.seed),
+        "pools": perceptron(setting, "pools", seed=setting.seed, pools=Pools((0,))),
+    }
     test, x, labels = setting.first_images("test")
     attacked = setting.attacked(models, x, labels, None)
     errors = {name: 100 * error_rate(model, test) for name, model in models.items()}
@@ -95,31 +92,3 @@ def run(setting: Setting) -> Outcome:
         data={"distributions": {name: each.to_dict() for name, each in found.items()}},
         pictures={"class-distributions.png": draw},
     )
-
-
-def _trained(setting: Setting, pools: Pools | None) -> nn.Sequential:
-    """Return the network, trained with or without pools; goes on after an interruption."""
-    schedule = SCHEDULES.get(setting.data, DEFAULT_SCHEDULE)
-    epochs = setting.epochs or (_QUICK_EPOCHS if setting.quick else schedule.epochs)
-    model = build(_NAME, seed=setting.seed)
-    kind = "plain" if pools is None else "pools"
-    setting.say(f"training, {kind}: {epochs} epochs")
-    options: dict[str, Any] = {} if pools is None else {"pools": pools}
-    setting.kept_network(
-        {"kind": kind, "epochs": epochs, "seed": setting.seed},
-        model,
-        lambda: train_with_pools(
-            model,
-            load(setting.data, "train"),
-            decay=_DECAY,
-            epochs=epochs,
-            batch_size=schedule.batch_size,
-            learning_rate=schedule.learning_rate,
-            seed=setting.seed,
-            checkpoint=setting.work / f"{kind}-{setting.seed}-{setting.data}-{epochs}.safetensors",
-            progress=setting.progress,
-            **options,
-        ),
-    )
-    model.eval().requires_grad_(False)
-    return model

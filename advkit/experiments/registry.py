@@ -48,6 +48,8 @@ class Experiment:
     uses : tuple of str
         Which of the choices that not every experiment has play a part: "targets", "optimizer",
         "seeds". Only those are shown beside the results.
+    data : str
+        Name of the data set that it takes unless the user says otherwise.
     pictures : bool
         Whether it takes a folder of images and a network of ImageNet's size, not a data set.
     """
@@ -57,6 +59,7 @@ class Experiment:
     images: int = 1000
     quick_images: int = 100
     uses: tuple[str, ...] = CHOICES
+    data: str = "mnist-5k"
     pictures: bool = False
 
 
@@ -109,7 +112,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         pictures=True,
     ),
     "figure6": Experiment(
-        "a class against the rest, on layers learnt without labels", figure6.run, 500, 50, uses=()
+        "a class against the rest, on layers learnt without labels",
+        figure6.run,
+        500,
+        50,
+        uses=(),
+        data="fashion-mnist",
     ),
     "figure7": Experiment(
         "originals, adversarial images and noise", figure7.run, images=1000, uses=_ATTACKS

@@ -33,6 +33,7 @@ def test_layers_are_not_fine_tuned(tmp_path):
 @pytest.mark.usefixtures("small")
 def test_what_is_right_is_fooled(tmp_path):
     words = ["reproduce", "figure6", "--quick", "--images", "40", "--out", str(tmp_path)]
+    words += ["--data", "mnist-5k"]
     assert main(words) == 0
     report = json.loads((tmp_path / "figure6.json").read_text())
     assert [row["images"] for row in report["rows"]] == ["1", "not 1"]

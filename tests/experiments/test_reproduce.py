@@ -5,10 +5,13 @@ import json
 
 import pytest
 
+from advkit.attack import random_targets
+from advkit.attack.lbfgs import lbfgs
 from advkit.cli import main
-from advkit.experiments import EXPERIMENTS, setting
+from advkit.data import load
+from advkit.experiments import EXPERIMENTS, _perceptron, setting
 from advkit.experiments import adversarial_training as pools
-from advkit.experiments.paper import TABLE2
+from advkit.experiments.paper import TABLE1, TABLE2
 from advkit.experiments.registry import CHOICES
 from advkit.transfer import TransferMatrix
 
@@ -24,7 +27,7 @@ def run(folder, words):
     "name", [name for name, each in EXPERIMENTS.items() if name not in ALONE and not each.pictures]
 )
 def test_every_experiment_writes_its_files(name, tmp_path, capsys):
-    run(tmp_path, f"{name} --images 12")
+    run(tmp_path, f"{name} --images 12 --data mnist-5k")
     report = json.loads((tmp_path / f"{name}.json").read_text())
     assert report["experiment"] == name
     assert report["settings"]["images"] == 12
@@ -54,6 +57,50 @@ def test_table2_stands_beside_the_papers(tmp_path):
                 assert f"{100 * found.error(row, name):.1f} / {figure:g} |" in page
             assert found.error(row, source) == 1
     assert (tmp_path / "table2.png").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_table1_has_the_errors_and_distortions_of_its_networks(tmp_path):
+    """Against an attack and errors of this test's own."""
+    run(tmp_path, "table1 --images 20")
+    with open(tmp_path / "table1.csv") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    known = setting.Setting(data="mnist-5k", images=20, work=tmp_path / "w", quick=True)
+    train, test = load("mnist-5k", "train"), load("mnist-5k", "test")
+    x, labels = train.images[:20], train.labels[:20]
+    targets = random_targets(labels, 10, seed=0)
+    assert set(rows) == set(TABLE1)
+    for name in ("fc10-1e-2", "fc100-100-10"):
+        model = known.network(name).model
+        for part, where in ((train, "train error"), (test, "test error")):
+            wrong = (model(part.images).argmax(1) != part.labels).double().mean()
+            assert float(rows[name][where]) == pytest.approx(100 * float(wrong))
+        result = lbfgs(model, x, targets, True)
+        r = (result.adversarial - x).flatten(1).double().square().mean(1).sqrt()
+        assert float(rows[name]["distortion"]) == pytest.approx(float(r[r > 0].mean()), rel=1e-6)
+
+
+@pytest.mark.usefixtures("small")
+def test_table4_has_what_amplified_images_do(tmp_path):
+    """Against changes scaled here by the formula that the paper means."""
+    run(tmp_path, "table4 --images 20")
+    found = TransferMatrix.from_dict(json.loads((tmp_path / "table4.json").read_text())["matrix"])
+    known = setting.Setting(data="mnist-5k", images=20, work=tmp_path / "w", quick=True)
+    test = load("mnist-5k", "test")
+    x, labels = test.images[:20], test.labels[:20]
+    models = {
+        name: known.network(name[:-3], half=int(name[-1])).model.double() for name in found.models
+    }
+    source = found.models[0]
+    targets = random_targets(labels, 10, seed=0)
+    result = lbfgs(models[source].float(), x, targets, True)
+    r = (result.adversarial - x).double().flatten(1)
+    length = r.norm(dim=1, keepdim=True).clamp(min=1e-300)  # 0: wrong from the beginning
+    far = x.double().flatten(1) + 0.1 * 784**0.5 * r / length
+    row = found.row("amplified", source, size=0.1, clip="none")
+    for place, model in enumerate(models.values()):
+        wrong = (model.double()(far.view_as(x)).argmax(1) != labels).sum()
+        assert row.cells[place].errors == int(wrong)
 
 
 @pytest.mark.usefixtures("small")
@@ -97,7 +144,7 @@ def test_adversarial_training_goes_on_and_tells_the_truth(tmp_path, monkeypatch,
     monkeypatch.setattr(pools, "ARMS", {arm: pools.ARMS[arm] for arm in arms})
     monkeypatch.setattr(pools, "_VERDICTS", ("pool of the input",))
     monkeypatch.setattr(pools, "_BASELINES", arms[:2])
-    monkeypatch.setattr(pools, "_QUICK_EPOCHS", 3)
+    monkeypatch.setattr(_perceptron, "_QUICK_EPOCHS", 3)
     original, calls = pools.robustness, []
 
     def second_time_interrupted(*args, **kwargs):
