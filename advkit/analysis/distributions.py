@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit._modes import evaluating
+from advkit.analysis._pairs import check_pairs
 from advkit.analysis.distributions_result import AnswerSet, ClassDistributions, LogitPath
 from advkit.transfer.changes import gaussian, rms
 
@@ -65,18 +66,7 @@ def class_distributions(
     ValueError
         An argument is out of range, a shape does not fit, or a logit is not finite.
     """
-    if images.shape != adversarial.shape or images.ndim < 2 or not images.numel():
-        raise ValueError(
-            "images and adversarial: expected the same shape (N, ...), got "
-            f"{tuple(images.shape)} and {tuple(adversarial.shape)}"
-        )
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels: expected shape ({len(images)},) of int64, got {tuple(labels.shape)} of "
-            f"{labels.dtype}"
-        )
-    if int(labels.min()) < 0:
-        raise ValueError(f"labels: expected values of at least 0, got {int(labels.min())}")
+    check_pairs(images, adversarial, labels)
     if steps < 3 or steps % 2 == 0 or not reach > 0 or batch_size < 1:
         raise ValueError(
             "steps, reach and batch_size: expected an odd number of at least 3 and positive "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from advkit._progress import progress_bar
+from advkit.analysis._pairs import check_pairs
 from advkit.analysis.probe_result import Moments, Probe, ProbeCell
 from advkit.transfer.matrix import predictions
 
@@ -158,18 +159,7 @@ def _check(
     noises: Sequence[str],
     around: Sequence[str],
 ) -> None:
-    if images.shape != adversarial.shape or images.ndim < 2 or not images.numel():
-        raise ValueError(
-            "images and adversarial: expected the same shape (N, ...), got "
-            f"{tuple(images.shape)} and {tuple(adversarial.shape)}"
-        )
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels: expected shape ({len(images)},) of int64, got {tuple(labels.shape)} of "
-            f"{labels.dtype}"
-        )
-    if int(labels.min()) < 0:
-        raise ValueError(f"labels: expected values of at least 0, got {int(labels.min())}")
+    check_pairs(images, adversarial, labels)
     if not levels or len(set(levels)) != len(levels):
         raise ValueError(f"levels: expected at least one, without repeats, got {levels}")
     for name, given, known in (("noises", noises, _NOISES), ("around", around, _AROUND)):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from advkit._progress import progress_bar
 from advkit.data import Dataset
-from advkit.models._steps import cpu_threads
+from advkit.models._steps import check_images, cpu_threads
 from advkit.models.decay import weight_decay
 from advkit.models.train import TrainResult, check_outputs, error_rate
 from advkit.optim import Round, minimize
@@ -74,9 +74,7 @@ def train_lbfgs(
     FloatingPointError
         The loss is not finite at the start.
     """
-    for argument, images in (("dataset", dataset), ("test", test)):
-        if images is not None and not len(images):
-            raise ValueError(f"{argument}: expected at least one image, got none")
+    check_images(dataset, test)
     if max_evaluations < 1:
         raise ValueError(f"max_evaluations: expected at least 1, got {max_evaluations}")
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]

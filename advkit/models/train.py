@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from advkit._modes import evaluating
 from advkit._progress import progress_bar
 from advkit.data import Dataset
-from advkit.models._steps import cpu_threads, flush
+from advkit.models._steps import check_images, check_schedule, cpu_threads, flush
 from advkit.models.decay import weight_decay
 
 
@@ -133,14 +133,10 @@ def train(
     ImportError
         `progress` without rich.
     """
-    for argument, images in (("dataset", dataset), ("test", test)):
-        if images is not None and not len(images):
-            raise ValueError(f"{argument}: expected at least one image, got none")
-    for argument, value in (("epochs", epochs), ("batch_size", batch_size), ("threads", threads)):
-        if value < 1:
-            raise ValueError(f"{argument}: expected at least 1, got {value}")
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate: expected a finite number > 0, got {learning_rate}")
+    check_images(dataset, test)
+    check_schedule(
+        epochs=epochs, batch_size=batch_size, threads=threads, learning_rate=learning_rate
+    )
     like = next(model.parameters(), dataset.images)
     labels = dataset.labels.to(like.device)
     generator = torch.Generator(device="cpu").manual_seed(seed)

@@ -20,7 +20,7 @@ from advkit._files import replacing
 from advkit._progress import progress_bar
 from advkit.data import Dataset
 from advkit.models import TrainResult, error_rate, weight_decay
-from advkit.models._steps import cpu_threads, flush
+from advkit.models._steps import check_images, check_schedule, cpu_threads, flush
 from advkit.models.train import check_outputs
 from advkit.training.pools import Pool, Pools, cuts
 
@@ -91,14 +91,10 @@ def train_with_pools(
         The loss is no longer finite.
     """
     places = cuts(model)
-    for argument, part in (("dataset", dataset), ("test", test)):
-        if part is not None and not len(part):
-            raise ValueError(f"{argument}: expected at least one image, got none")
-    for argument, value in (("epochs", epochs), ("batch_size", batch_size), ("threads", threads)):
-        if value < 1:
-            raise ValueError(f"{argument}: expected at least 1, got {value}")
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate: expected a finite number > 0, got {learning_rate}")
+    check_images(dataset, test)
+    check_schedule(
+        epochs=epochs, batch_size=batch_size, threads=threads, learning_rate=learning_rate
+    )
     if pools is not None and max(pools.layers) >= len(places):
         raise ValueError(
             f"pools: the network has layers 0 to {len(places) - 1} to take values from, "
