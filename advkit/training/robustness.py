@@ -101,7 +101,7 @@ def robustness(
         images=len(x),
         clean_error=errors / len(x),
         distortion=float(fooled.mean()) if len(fooled) else float("nan"),
-        median_distortion=float(fooled.median()) if len(fooled) else float("nan"),
+        median_distortion=float(fooled.quantile(0.5)) if len(fooled) else float("nan"),
         found=len(fooled) / len(rms) if len(rms) else float("nan"),
         radii=tuple(map(float, radii)),
         robust_errors=tuple((errors + int((fooled <= radius).sum())) / len(x) for radius in radii),

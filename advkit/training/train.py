@@ -109,14 +109,15 @@ def train_with_pools(
         require("safetensors", extra="models", purpose="checkpoint")
     with torch.inference_mode(False):
         images = dataset.images.flatten(1).to(next(model.parameters()))
-        run = _Run(model, places, images, dataset.labels, pools, tuple(dropout), tuple(decay))
+        labels = dataset.labels.to(images.device)
+        run = _Run(model, places, images, labels, pools, tuple(dropout), tuple(decay))
         run.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         run.generator.manual_seed(seed)
     settings = {
         "pools": None if pools is None else asdict(pools),
         "dropout": list(dropout),
         "decay": list(decay),
-        "data": _digest(images, dataset.labels),
+        "data": _digest(images, labels),
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
