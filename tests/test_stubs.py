@@ -66,3 +66,16 @@ def test_methods(module, name):
             assert compiled(getattr(there, method.name)) == described(method)
         elif isinstance(method, ast.FunctionDef):
             assert isinstance(getattr(there, method.name), property)
+    attributes = {
+        each.target.id: ast.unparse(each.annotation)
+        for each in stub(module)[1][name].body
+        if isinstance(each, ast.AnnAssign)
+    }
+    if attributes:  # all can be read and written; pybind11 refuses what is of another type
+        made = there()
+        kept = {key for key, value in vars(there).items() if isinstance(value, property)}
+        assert kept == set(attributes)
+        for attribute, kind in attributes.items():
+            value = getattr(made, attribute)
+            assert type(value).__name__ == kind
+            setattr(made, attribute, value)

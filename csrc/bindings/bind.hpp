@@ -11,6 +11,7 @@ namespace advkit {
 
 void bind_runtime(pybind11::module_& m);
 void bind_ops(pybind11::module_& m);
+void bind_legs(pybind11::module_& m);
 
 template <class T>
 T* at(std::uintptr_t address) {

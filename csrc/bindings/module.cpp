@@ -4,5 +4,6 @@
 PYBIND11_MODULE(_native, m) {
   m.doc() = "advkit's compiled kernels. Private: they take raw addresses. Use advkit.ops.";
   advkit::bind_runtime(m);
+  advkit::bind_legs(m);  // classes that bind_ops takes
   advkit::bind_ops(m);
 }
