@@ -64,7 +64,7 @@ def write(runs: Sequence[Run], given: Any) -> None:
         "counts agree (results.csv): the share of images of which advkit reports the passes that "
         "the harness counted. It takes a query for one about the nearest image of the batch, so "
         "that far points count against another image; the sums are checked to be the same.",
-        "ms per image: without the time of the harness, with its hooks in the network.",
+        "ms per image: processor time, without that of the harness, with its hooks in the network.",
         "adv_lib.fmn finds little on networks that are nearly linear, without the harness, too: "
         "its radius ends at the linearised boundary, which it approaches from inside.",
         "(raises): the attack ended with an error on some batch; what it had found before counts, "

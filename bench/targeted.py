@@ -118,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "E evaluations are at most 2 E forward and backward passes of each image, counted and "
             "cut off by AttackBench's harness; an image's distance is that of the nearest image of "
             "the target's class among all queries.",
-            "ms per image: without the time of the harness, with its hooks in the network.",
+            "ms per image: processor time, without that of the harness, with its hooks in the "
+            "network.",
             *given.note,
         ],
     )

@@ -15,10 +15,12 @@ from advkit._extras import require
 from advkit._files import replacing
 from advkit._records import strict
 from advkit.cli._common import HelpFormatter, integer, prepare_folder, threads, user_errors
-from advkit.data import load
+from advkit.data import load, names
 from advkit.experiments import EXPERIMENTS, Outcome, Setting
-from advkit.experiments.registry import CHOICES
+from advkit.experiments.registry import CHOICES, FIGURE6
 from advkit.experiments.setting import IMAGENET
+from advkit.models import Stage
+from advkit.models.quocnet import STAGES
 from advkit.report import csv_text, markdown_table
 
 _PICTURES = ", ".join(name for name, each in EXPERIMENTS.items() if each.pictures)
@@ -46,6 +48,8 @@ examples:
       MNIST itself (see advkit.data), trained by full-batch L-BFGS as in the paper
   advkit reproduce figure5 --model efficientnet-lite0 --images photos --target ostrich --out birds
       photographs of a folder that a published network takes for ostriches
+  advkit reproduce figure6 --data photos --size 64 --stages 10:2:16 7:2:24 5:2:32 --out cars
+      cars against the rest, on larger layers learnt from the pictures in photos/train
   advkit reproduce adversarial-training --out pools
       pools of adversarial examples against weight decay and dropout, three seeds
 """
@@ -65,8 +69,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("experiment", choices=EXPERIMENTS, metavar="NAME", help="see above")
     parser.add_argument(
         "--data",
-        metavar="NAME",
-        help="mnist-5k, mnist or fashion-mnist (default: mnist-5k; figure6: fashion-mnist)",
+        metavar="NAME|DIR",
+        help=f"{', '.join(names())} (default: mnist-5k; figure6: fashion-mnist); figure6: or a "
+        "folder with train/CLASS/IMAGE and test/CLASS/IMAGE",
     )
     parser.add_argument(
         "--images",
@@ -86,6 +91,27 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--target",
         metavar="CLASS",
         help="figure5: the class of ImageNet to reach, a name or number (default: ostrich)",
+    )
+    parser.add_argument(
+        "--class",
+        metavar="NAME",
+        dest="positive",
+        nargs="+",
+        help="figure6: the classes to tell from the rest (default: cars, where there are any)",
+    )
+    parser.add_argument(
+        "--stages",
+        metavar="SIZES",
+        nargs="+",
+        type=_stage,
+        help="figure6: of each stage FIELD:STRIDE:MAPS, with :POOL:WINDOW if they are to be "
+        "others than 3 and 5 (default: " + " ".join(map(_as_words, STAGES)) + ")",
+    )
+    parser.add_argument(
+        "--size",
+        metavar="N",
+        type=integer(1),
+        help="figure6: pixels that images of a folder are scaled to (default: 32)",
     )
     parser.add_argument(
         "--targets",
@@ -138,15 +164,21 @@ def run(arguments: argparse.Namespace) -> int:
             require(module, extra=extra, purpose="advkit reproduce")
         if experiment.pictures:
             require("PIL", extra="cli", purpose=f"advkit reproduce {name}")
-        else:
-            _refuse_pictures(arguments)
+        _refuse_of_others(arguments)
+        at = Path(data) if experiment.folders and Path(data).is_dir() else None
+        if not experiment.pictures and at is None:
             load(data, "test")  # what is missing is told before any work
     prepare_folder(folder, (f"{name}.json",), force=arguments.force)
     given = arguments.images if isinstance(arguments.images, int) else None
     images = given or (experiment.quick_images if arguments.quick else experiment.images)
     work = folder / f".advkit-{name}"  # of this experiment alone: others may share the folder
     start = time.perf_counter()
-    chosen = {key: getattr(arguments, key) for key in ("model", "target")}
+    chosen = {key: getattr(arguments, key) for key in ("model", "target", *FIGURE6)}
+    chosen |= {key: tuple(chosen[key]) for key in ("positive", "stages") if chosen[key]}
+    if isinstance(arguments.images, Path):
+        at = arguments.images
+    elif at is not None:
+        data = at.resolve().name
     setting = Setting(
         data=IMAGENET if experiment.pictures else data,
         images=images,
@@ -157,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds,
         seed=arguments.seed,
         quick=arguments.quick,
-        folder=arguments.images if isinstance(arguments.images, Path) else None,
+        folder=at,
         **{key: value for key, value in chosen.items() if value is not None},
         progress=sys.stderr.isatty(),
         say=lambda words: print(
@@ -182,15 +214,47 @@ def _images(text: str) -> int | Path:
     return integer(1)(text)
 
 
-def _refuse_pictures(arguments: argparse.Namespace) -> None:
-    """Raise where options of the experiments on photographs are given to another one."""
-    given = [f"--{key}" for key in ("model", "target") if getattr(arguments, key) is not None]
-    given += ["--images DIR"] if isinstance(arguments.images, Path) else []
-    if given:
-        raise ValueError(
-            f"{given[0]} is for {_PICTURES}; {arguments.experiment} takes --data NAME and "
-            "--images N"
+def _stage(text: str) -> Stage:
+    """Take FIELD:STRIDE:MAPS[:POOL[:WINDOW]]."""
+    try:
+        numbers = [int(part) for part in text.split(":")]
+        if not 3 <= len(numbers) <= 5:
+            raise ValueError("expected FIELD:STRIDE:MAPS[:POOL[:WINDOW]]")
+        return Stage(*numbers)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
+def _as_words(stage: Stage) -> str:
+    return ":".join(map(str, vars(stage).values()))
+
+
+def _refuse_of_others(arguments: argparse.Namespace) -> None:
+    """Raise where options of some experiments are given to another one."""
+    name = arguments.experiment
+    experiment = EXPERIMENTS[name]
+
+    def given(flags: dict[str, bool]) -> str | None:
+        return next((flag for flag, there in flags.items() if there), None)
+
+    if not experiment.pictures:
+        flag = given(
+            {f"--{key}": getattr(arguments, key) is not None for key in ("model", "target")}
+            | {"--images DIR": isinstance(arguments.images, Path)}
         )
+        if flag:
+            raise ValueError(f"{flag} is for {_PICTURES}; {name} takes --data NAME and --images N")
+    options = {"size": "--size", "positive": "--class", "stages": "--stages"}
+    flag = given(
+        {
+            option: getattr(arguments, key) is not None and key not in experiment.uses
+            for key, option in options.items()
+        }
+    )
+    if flag:
+        raise ValueError(f"{flag} is for figure6, not for {name}")
+    if arguments.size is not None and not (arguments.data and Path(arguments.data).is_dir()):
+        raise ValueError("--size is for the images of a folder, --data DIR")
 
 
 def _write(

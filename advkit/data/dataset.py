@@ -146,8 +146,9 @@ def load(
     Parameters
     ----------
     name : str
-        ``"mnist"`` (60,000 and 10,000 digits), ``"fashion-mnist"`` (as many pieces of clothing) or
-        ``"mnist-5k"`` (4,000 and 1,000 digits, the same number of each; split fixed for ever).
+        ``"mnist"`` (60,000 and 10,000 digits), ``"fashion-mnist"`` (as many pieces of clothing),
+        ``"mnist-5k"`` (4,000 and 1,000 digits, the same number of each; split fixed for ever) or
+        ``"cifar-10"`` (50,000 and 10,000 photographs of things, in colour).
     split : str
         ``"train"`` or ``"test"``.
     root : str or os.PathLike, optional
@@ -158,7 +159,8 @@ def load(
     Returns
     -------
     Dataset
-        Images (N, 1, 28, 28) with values byte / 255 in [0, 1], on the CPU.
+        Images (N, 1, 28, 28), of CIFAR-10 (N, 3, 32, 32), with values byte / 255 in [0, 1], on the
+        CPU.
 
     Raises
     ------
@@ -170,8 +172,9 @@ def load(
     if not dtype.is_floating_point:
         raise ValueError(f"dtype: expected a floating-point type, got {dtype}")
     images, labels = _read(name, split, root)
+    pixels = torch.from_numpy(images)
     return Dataset(
-        images=torch.from_numpy(images).unsqueeze(1).to(dtype).div_(255),
+        images=(pixels.unsqueeze(1) if pixels.ndim == 3 else pixels).to(dtype).div_(255),
         labels=torch.from_numpy(labels).to(torch.int64),
         name=name,
         split=split,

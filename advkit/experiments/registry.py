@@ -27,7 +27,8 @@ from advkit.experiments.setting import Outcome, Setting
 
 __all__ = ["CHOICES", "EXPERIMENTS", "Experiment"]
 
-CHOICES = ("targets", "optimizer", "seeds")
+FIGURE6 = ("size", "positive", "stages")
+CHOICES = ("targets", "optimizer", "seeds", *FIGURE6)
 _ATTACKS = ("targets", "optimizer")  # on networks of the paper
 
 
@@ -47,20 +48,23 @@ class Experiment:
         The same with ``--quick``.
     uses : tuple of str
         Which of the choices that not every experiment has play a part: "targets", "optimizer",
-        "seeds". Only those are shown beside the results.
+        "seeds" and those of Figure 6. Only those are shown beside the results.
     data : str
         Name of the data set that it takes unless the user says otherwise.
     pictures : bool
         Whether it takes a folder of images and a network of ImageNet's size, not a data set.
+    folders : bool
+        Whether a folder with classes can take the place of a data set.
     """
 
     summary: str
     run: Callable[[Setting], Outcome]
     images: int = 1000
     quick_images: int = 100
-    uses: tuple[str, ...] = CHOICES
+    uses: tuple[str, ...] = (*_ATTACKS, "seeds")
     data: str = "mnist-5k"
     pictures: bool = False
+    folders: bool = False
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -116,8 +120,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         figure6.run,
         500,
         50,
-        uses=(),
+        uses=FIGURE6,
         data="fashion-mnist",
+        folders=True,
     ),
     "figure7": Experiment(
         "originals, adversarial images and noise", figure7.run, images=1000, uses=_ATTACKS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from advkit._files import replacing
+from advkit._tensors import digest_of
 from advkit.attack import AttackResult, random_targets
 from advkit.attack.lbfgs import lbfgs
-from advkit.data import Dataset, load
-from advkit.models import Autoencoder, TrainedModel, trained
+from advkit.data import Dataset, class_folders, load
+from advkit.models import Autoencoder, Stage, TrainedModel, trained
+from advkit.models.cache import load_or_train
 
 __all__ = ["IMAGENET", "Outcome", "Setting"]
 
@@ -86,11 +87,19 @@ class Setting:
     quick : bool
         Short training.
     folder : pathlib.Path, optional
-        Where the images of ImageNet's size are; by default they are Foolbox's samples.
+        Where images are: those of ImageNet's size, by default Foolbox's samples, or, of an
+        experiment that can do without a data set by name, those that `advkit.data.class_folders`
+        reads.
     model : str
         The network of ImageNet's size, see `advkit.imagenet.network`.
     target : str
         The class of ImageNet that Figure 5 aims at.
+    size : int
+        To which images of a folder with classes are scaled, in pixels.
+    positive : tuple of str, optional
+        Classes that Figure 6 tells from the rest; by default the experiment's choice.
+    stages : tuple of Stage, optional
+        Sizes of Figure 6's layers; by default those for small images.
     progress : bool
         Show bars on stderr.
     say : callable
@@ -109,6 +118,9 @@ class Setting:
     folder: Path | None = None
     model: str = "efficientnet-lite0"
     target: str = "ostrich"
+    size: int = 32
+    positive: tuple[str, ...] | None = None
+    stages: tuple[Stage, ...] | None = None
     progress: bool = False
     say: Callable[[str], None] = _silent
 
@@ -132,9 +144,16 @@ class Setting:
         found.model.requires_grad_(False)
         return found
 
+    def dataset(self, split: str) -> Dataset:
+        """Return a split of the data set, or of the folder in its place."""
+        if self.folder is None:
+            return load(self.data, split)
+        self.say(f"reading {self.folder / split}")
+        return class_folders(self.folder, split, size=self.size)
+
     def first_images(self, split: str) -> tuple[Dataset, Tensor, Tensor]:
         """Return a split, and its first images with their labels."""
-        dataset = load(self.data, split)
+        dataset = self.dataset(split)
         return dataset, dataset.images[: self.images], dataset.labels[: self.images]
 
     def chosen_targets(self, labels: Tensor, classes: int) -> Tensor | None:
@@ -190,25 +209,11 @@ class Setting:
         self, what: Mapping[str, Any], model: nn.Module, train: Callable[[], object]
     ) -> None:
         """Load into `model` what `train` made of it before with the same `what`, or train it."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file, save
-
         key = _digest(list(model.state_dict().values()), {"data": self.data, **what})
         path = self.work / f"network-{key}.safetensors"
-        if path.exists():
+        if not load_or_train(path, model, {"what": dict(what)}, train):
             self.say("trained network: read back")
-            try:
-                model.load_state_dict(load_file(path))
-            except (SafetensorError, OSError, RuntimeError) as error:
-                raise ValueError(
-                    f"{path} cannot be read ({error}); remove it to train the network again"
-                ) from error
-            model.eval()
-            return
-        self.work.mkdir(parents=True, exist_ok=True)
-        train()
-        with replacing(path) as temporary:
-            temporary.write_bytes(save(model.state_dict()))
+        model.eval()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the result depends on, as JSON values."""
@@ -226,15 +231,13 @@ class Setting:
             "seeds": self.seeds,
             "seed": self.seed,
             "quick": self.quick,
+            "size": self.size,
+            "positive": None if self.positive is None else list(self.positive),
+            "stages": None if self.stages is None else [vars(stage) for stage in self.stages],
             **(pictures if self.data == IMAGENET else {}),
         }
 
 
 def _digest(tensors: Sequence[Tensor], values: Mapping[str, Any]) -> str:
     """Return a hash of tensors and JSON values."""
-    digest = hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode())
-    digest.update(torch.__version__.encode())
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:16]
+    return digest_of(tensors, json.dumps(dict(values), sort_keys=True) + torch.__version__)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from advkit import imagenet
 from advkit.analysis import Spectrum, spectrum
 from advkit.experiments._convolutional import convolutional
 from advkit.experiments.paper import TABLE5
@@ -19,7 +18,6 @@ from advkit.report import norms
 __all__ = ["run"]
 
 _PENALTIES = (0.0, 1e-3, 1e-2)
-_ALEXNET = "alexnet-owt-7be5be79.pth"
 _DISTORTION = ("average min. distortion (RMS)", "standard error")
 _DATA = 200  # images for the estimates from below
 
@@ -51,7 +49,7 @@ def run(setting: Setting) -> Outcome:
     summary: list[dict[str, Any]] = []
     for name, model in models.items():
         setting.say(f"bounds of {name}")
-        spectra[name], printed[name] = _both(model, x[:_DATA])
+        spectra[name], printed[name] = _both(model, tuple(x.shape[1:]), x[:_DATA])
         moved = attacked[name].rms[attacked[name].rms > 0].double()
         summary.append(
             {
@@ -68,7 +66,7 @@ def run(setting: Setting) -> Outcome:
     alexnet = _alexnet()
     if alexnet is not None:
         setting.say("bounds of torchvision's AlexNet")
-        spectra["AlexNet"], printed["AlexNet"] = _both(alexnet, None, shape=(3, 224, 224))
+        spectra["AlexNet"], printed["AlexNet"] = _both(alexnet, (3, 224, 224), None)
     records = [
         {"network": name, **line}
         for name in spectra
@@ -101,8 +99,8 @@ def run(setting: Setting) -> Outcome:
             _verdict(summary),
             "AlexNet: torchvision's, whose widths are not the paper's."
             if alexnet is not None
-            else "torchvision's AlexNet was not there (torchvision and its weights, "
-            f"{_ALEXNET}, in torch.hub's folder).",
+            else "torchvision's AlexNet was not there (the package, and its weights in torch.hub's "
+            "folder).",
         ],
         records=records,
         data={"spectra": {n: s.to_dict() for n, s in spectra.items()}, "networks": summary},
@@ -111,7 +109,7 @@ def run(setting: Setting) -> Outcome:
 
 
 def _both(
-    model: nn.Module, images: Tensor | None, *, shape: tuple[int, ...] = (1, 28, 28)
+    model: nn.Module, shape: tuple[int, ...], images: Tensor | None
 ) -> tuple[Spectrum, Spectrum]:
     """Return the bounds, and the same by the formulae as printed."""
     return spectrum(model, shape, images), spectrum(model, shape, convention="paper", iterations=1)
@@ -160,12 +158,8 @@ def _verdict(summary: list[dict[str, Any]]) -> str:
 
 
 def _alexnet() -> nn.Module | None:
-    """Return torchvision's AlexNet, if it and its weights are on this machine."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET
-    if find_spec("torchvision") is None or not path.exists():
+    """Return torchvision's AlexNet, without its preprocessing, if it is on this machine."""
+    try:
+        return imagenet.network("torchvision:alexnet").model.get_submodule("network")
+    except (ImportError, FileNotFoundError):
         return None
-    from torchvision.models import alexnet
-
-    model: nn.Module = alexnet()
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return model.eval()

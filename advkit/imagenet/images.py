@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from advkit._extras import require
+from advkit.data.pictures import SUFFIXES, central_square, files
 
 __all__ = ["Images", "folder", "samples"]
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _LABELS = "labels.txt"
 _SAMPLE = re.compile(r"imagenet_\d+_(\d+)\.\w+")  # Foolbox's names: place, then class
 _CROP = 0.875  # share of the shorter side that the central square keeps, as in ImageNet's tests
@@ -61,8 +59,7 @@ class Images:
         OSError
             A file is not an image.
         """
-        require("PIL", extra="cli", purpose="reading images")
-        return torch.stack([_read(self.paths[row], size) for row in rows])
+        return torch.stack([central_square(self.paths[row], size, share=_CROP) for row in rows])
 
 
 def folder(path: str | os.PathLike[str]) -> Images:
@@ -84,9 +81,9 @@ def folder(path: str | os.PathLike[str]) -> Images:
         raise FileNotFoundError(
             f"images: {path} is not a folder; give one with images, or a number"
         )
-    found = tuple(sorted(each for each in path.iterdir() if each.suffix.lower() in _SUFFIXES))
+    found = files(path)
     if not found:
-        raise ValueError(f"images: {path} holds no {', '.join(_SUFFIXES)} files")
+        raise ValueError(f"images: {path} holds no {', '.join(SUFFIXES)} files")
     return Images(path.resolve().name, found, _labels(path, found))
 
 
@@ -134,19 +131,3 @@ def _labels(path: Path, found: Sequence[Path]) -> tuple[int, ...] | None:
             f"them, or remove {_LABELS} to take the network's own answers"
         )
     return tuple(classes[each.name] for each in found)
-
-
-def _read(path: Path, size: int) -> Tensor:
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    if picture.size != (size, size):
-        width, height = picture.size
-        scale = size / _CROP / min(width, height)
-        wide, tall = max(size, round(width * scale)), max(size, round(height * scale))
-        picture = picture.resize((wide, tall), Image.Resampling.BICUBIC)
-        left, top = (wide - size) // 2, (tall - size) // 2
-        picture = picture.crop((left, top, left + size, top + size))
-    values = np.asarray(picture, dtype=np.float32) / 255
-    return torch.from_numpy(values).movedim(-1, 0).contiguous()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from advkit._extras import require
-from advkit._files import replacing
+from advkit._tensors import digest_of, read_tensors, write_tensors
 from advkit.data import Dataset, load
 from advkit.models.autoencoder import Autoencoder, learn_features
 from advkit.models.full_batch import train_lbfgs
@@ -154,11 +153,7 @@ def trained(
             try:
                 return _read(path, name, recipe)
             except ValueError as error:
-                warnings.warn(
-                    f"the trained network in {path} cannot be used ({error}); training it again",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                _warn(path, error, level=2)
         _make_writable(path.parent)  # told before the training, not after it
         result = _train(path, name, recipe, root=root, progress=progress)
         _write(result)
@@ -194,7 +189,8 @@ def _train(
     images = load(recipe.data, "train", root=root).select_classes(recipe.classes)
     images = images if recipe.half is None else images.half(recipe.half)
     test = load(recipe.data, "test", root=root).select_classes(recipe.classes)
-    model = build(name, classes=len(recipe.classes), seed=recipe.seed)
+    inputs = images.images[0].numel()
+    model = build(name, inputs=inputs, classes=len(recipe.classes), seed=recipe.seed)
     if recipe.autoencoder is None:
         result = _follow(model, recipe, images, test, recipe.decay, progress)
     else:
@@ -260,40 +256,22 @@ def _make_writable(folder: Path) -> None:
 
 
 def _write(result: TrainedModel) -> None:
-    from safetensors.torch import save
-
-    tensors = {name: tensor.contiguous() for name, tensor in result.model.state_dict().items()}
     metadata = {
-        "format": _FORMAT,
         "recipe": json.dumps(result.recipe, sort_keys=True),
         "train_error": repr(result.train_error),
         "test_error": repr(result.test_error),
         "torch": torch.__version__,
     }
-    metadata["sha256"] = _checksum(tensors, metadata)
-    content = save(tensors, metadata)
-    with replacing(result.path) as temporary:
-        temporary.write_bytes(content)
+    write_tensors(result.path, result.model.state_dict(), metadata, kind=_FORMAT)
 
 
 def _read(path: Path, name: str, recipe: Recipe) -> TrainedModel:
     """Read a network back; ValueError with the reason where the file is not what it should be."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            # Copies: the file is mapped into memory, and may be replaced while the network lives.
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"not readable as safetensors: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"expected the format {_FORMAT!r}, got {metadata.get('format')!r}")
-    if metadata.get("sha256") != _checksum(tensors, metadata):
-        raise ValueError("its checksum is wrong")
+    tensors, metadata = read_tensors(path, kind=_FORMAT)
     if metadata["recipe"] != recipe.to_json():
         raise ValueError("it was made by another recipe")
-    model = build(name, classes=len(recipe.classes), seed=recipe.seed)
+    inputs = tensors["1.weight"].shape[1]
+    model = build(name, inputs=inputs, classes=len(recipe.classes), seed=recipe.seed)
     model.load_state_dict(tensors)
     return TrainedModel(
         model.eval(),
@@ -304,12 +282,63 @@ def _read(path: Path, name: str, recipe: Recipe) -> TrainedModel:
     )
 
 
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Return the SHA-256 of everything else in the file: safetensors itself has no checksum."""
-    digest = hashlib.sha256()
-    for key in sorted(metadata.keys() - {"sha256"}):
-        digest.update(f"{key}={metadata[key]}\n".encode())
-    for key in sorted(tensors):
-        digest.update(f"{key}: {tensors[key].dtype} {tuple(tensors[key].shape)}\n".encode())
-        digest.update(tensors[key].numpy().data)
-    return digest.hexdigest()
+def cached(what: str, data: str, recipe: Mapping[str, Any]) -> Path:
+    """Return where the network of a recipe is kept: the name has its kind, data and a hash."""
+    digest = digest_of([], json.dumps(dict(recipe), sort_keys=True))
+    return cache_folder() / f"{what}.{data}.{digest}.safetensors"
+
+
+def load_or_train(
+    path: Path, model: nn.Module, recipe: Mapping[str, Any], train: Callable[[], object]
+) -> bool:
+    """Load into `model` the weights that the same recipe gave before, or train and keep them.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The safetensors file.
+    model : torch.nn.Module
+        On the CPU; changed in place.
+    recipe : dict
+        JSON values that all weights follow from.
+    train : callable
+        Trains `model`.
+
+    Returns
+    -------
+    bool
+        Whether `train` was called.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written to; told before the training.
+
+    Warns
+    -----
+    RuntimeWarning
+        The file is damaged; it is replaced.
+    """
+    text = json.dumps(dict(recipe), sort_keys=True)
+    if path.exists():
+        try:
+            tensors, metadata = read_tensors(path, kind=_FORMAT)
+            if metadata.get("recipe") != text:
+                raise ValueError("it was made by another recipe")
+        except ValueError as error:
+            _warn(path, error, level=3)
+        else:
+            model.load_state_dict(tensors)
+            return False
+    _make_writable(path.parent)
+    train()
+    write_tensors(path, model.state_dict(), {"recipe": text}, kind=_FORMAT)
+    return True
+
+
+def _warn(path: Path, error: ValueError, *, level: int) -> None:
+    warnings.warn(
+        f"the trained network in {path} cannot be used ({error}); training it again",
+        RuntimeWarning,
+        stacklevel=level + 1,
+    )

@@ -29,8 +29,9 @@ def figure7(
     Parameters
     ----------
     panels : sequence of (str, Tensor, Tensor)
-        For each panel its title, the originals (B, 1, H, W) and the distorted images of the same
-        shape; values outside [0, 1] are cut for the drawing. The first ``rows * pairs`` are drawn.
+        For each panel its title, the originals (B, 1 or 3, H, W) and the distorted images of
+        the same shape; values outside [0, 1] are cut for the drawing. The first ``rows * pairs``
+        are drawn.
     path : str or os.PathLike
         The file; its suffix chooses the format.
     rows : int
@@ -79,17 +80,17 @@ def _mosaic(
     title: str, x: torch.Tensor, changed: torch.Tensor, rows: int, pairs: int
 ) -> torch.Tensor:
     """Return one picture of all images of a panel, with white lines between pairs."""
-    if x.shape != changed.shape or x.dim() != 4 or x.shape[1] != 1 or not len(x):
+    if x.shape != changed.shape or x.dim() != 4 or x.shape[1] not in (1, 3) or not len(x):
         raise ValueError(
-            f"panels: expected images (B, 1, H, W) and as many distorted ones in {title!r}, got "
-            f"{tuple(x.shape)} and {tuple(changed.shape)}"
+            f"panels: expected images (B, 1 or 3, H, W) and as many distorted ones in {title!r}, "
+            f"got {tuple(x.shape)} and {tuple(changed.shape)}"
         )
-    both = torch.stack([x, changed], 1)[: rows * pairs, :, 0].detach().cpu().double().clamp(0, 1)
+    both = torch.stack([x, changed], 1)[: rows * pairs].detach().cpu().double().clamp(0, 1)
     missing = -len(both) % pairs
     both = torch.cat([both, both.new_ones(missing, *both.shape[1:])])
-    # (B, 2, H, W) -> pictures side by side, with a margin at the right and below.
+    # (B, 2, C, H, W) -> pictures side by side, with a margin at the right and below.
     framed = torch.nn.functional.pad(both, (0, 1, 0, 1), value=1.0)
-    wide = torch.cat([framed[:, 0], framed[:, 1]], 2)
+    wide = torch.cat([framed[:, 0], framed[:, 1]], -1)
     wide = torch.nn.functional.pad(wide, (0, 2), value=1.0)
-    lines = [torch.cat(list(part), 1) for part in wide.split(pairs)]
-    return torch.cat(lines, 0)
+    lines = [torch.cat(list(part), -1) for part in wide.split(pairs)]
+    return torch.cat(lines, 1).movedim(0, -1)

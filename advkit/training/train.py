@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advkit._extras import require
-from advkit._files import replacing
 from advkit._progress import progress_bar
+from advkit._tensors import digest_of, read_tensors, write_tensors
 from advkit.data import Dataset
 from advkit.models import TrainResult, error_rate, weight_decay
 from advkit.models._steps import check_images, check_schedule, cpu_threads, flush
@@ -117,12 +116,12 @@ def train_with_pools(
         "pools": None if pools is None else asdict(pools),
         "dropout": list(dropout),
         "decay": list(decay),
-        "data": _digest(images, labels),
+        "data": digest_of([images, labels]),
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
-        "start": _digest(*model.state_dict().values()),
+        "start": digest_of(model.state_dict().values()),
     }
     path = None if checkpoint is None else Path(checkpoint)
     with (
@@ -242,8 +241,6 @@ class _Run:
 
     def write(self, path: Path, settings: dict[str, Any], epochs: int) -> None:
         """Keep the state after `epochs` epochs."""
-        from safetensors.torch import save
-
         assert self.optimizer is not None
         tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         for place, state in self.optimizer.state_dict()["state"].items():
@@ -251,29 +248,18 @@ class _Run:
         for layer, pool in self.pools.items():
             tensors |= {f"pool.{layer}.values": pool.values, f"pool.{layer}.labels": pool.labels}
         tensors["generator"] = self.generator.get_state()
-        metadata = {
-            "format": _FORMAT,
-            "settings": json.dumps(settings, sort_keys=True),
-            "epochs": str(epochs),
-        }
-        content = save({key: value.contiguous() for key, value in tensors.items()}, metadata)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+        metadata = {"settings": json.dumps(settings, sort_keys=True), "epochs": str(epochs)}
+        write_tensors(path, tensors, metadata, kind=_FORMAT)
 
     def read(self, path: Path, settings: dict[str, Any]) -> int:
         """Take up the state that `write` kept; return how many epochs are done."""
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+            tensors, metadata = read_tensors(path, kind=_FORMAT)
+        except ValueError as error:
             raise ValueError(
-                f"checkpoint: {path} cannot be read ({error}); remove it to start anew"
+                f"checkpoint: {path} cannot be used ({error}); remove it to start anew"
             ) from error
-        text = json.dumps(settings, sort_keys=True)
-        if metadata.get("format") != _FORMAT or metadata.get("settings") != text:
+        if metadata["settings"] != json.dumps(settings, sort_keys=True):
             raise ValueError(
                 f"checkpoint: {path} is the state of another training; remove it to start anew"
             )
@@ -292,12 +278,3 @@ class _Run:
             self.pools[layer] = Pool(kept["values"], kept["labels"])
         self.generator.set_state(tensors["generator"])
         return int(metadata["epochs"])
-
-
-def _digest(*tensors: Tensor) -> str:
-    """Return a hash of tensors."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:16]

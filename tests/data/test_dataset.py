@@ -25,7 +25,7 @@ def write_folder(folder, pixel=0, count=4):
 
 
 def test_names():
-    assert names() == ("mnist", "fashion-mnist", "mnist-5k")
+    assert names() == ("mnist", "fashion-mnist", "mnist-5k", "cifar-10")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)

@@ -5,8 +5,10 @@ import warnings
 import pytest
 import torch
 
+from advkit._tensors import write_tensors
 from advkit.experiments import Setting
 from advkit.experiments import _convolutional as module
+from advkit.models.cache import _FORMAT
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def test_a_damaged_network_is_trained_again(once, tmp_path, damage):
     (path,) = (tmp_path / "kept").iterdir()
     content = path.read_bytes()
     if damage == "other":
-        module._write(path, module.build(5), "another recipe")
+        write_tensors(path, module.build().state_dict(), {"recipe": "{}"}, kind=_FORMAT)
     else:
         flipped = content[:-1] + bytes([content[-1] ^ 1])
         path.write_bytes({"flipped": flipped, "cut": content[:-9], "empty": b""}[damage])

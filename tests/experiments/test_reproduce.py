@@ -2,13 +2,16 @@
 
 import csv
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from advkit.attack import random_targets
 from advkit.attack.lbfgs import lbfgs
 from advkit.cli import main
 from advkit.data import load
+from advkit.data.sources import SOURCES
 from advkit.experiments import EXPERIMENTS, _perceptron, setting
 from advkit.experiments import adversarial_training as pools
 from advkit.experiments.paper import TABLE1, TABLE2
@@ -33,9 +36,10 @@ def test_every_experiment_writes_its_files(name, tmp_path, capsys):
     assert report["settings"]["images"] == 12
     page = (tmp_path / f"{name}.md").read_text()
     assert "mnist-5k" in page.splitlines()[0]
+    settings = page.partition("## Settings")[2]
     for choice in CHOICES:
         used = choice in EXPERIMENTS[name].uses
-        assert (f"| {choice} |" in page) == (choice in report["settings"]) == used
+        assert (f"| {choice} |" in settings) == (choice in report["settings"]) == used
     with open(tmp_path / f"{name}.csv") as file:
         assert list(csv.DictReader(file))
     drawn = [path.name for path in tmp_path.glob("*.png")]
@@ -43,6 +47,21 @@ def test_every_experiment_writes_its_files(name, tmp_path, capsys):
     assert bool(drawn) == (name not in ("table1", "table3"))
     assert not list(tmp_path.glob(".*"))
     assert "wrote" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["table1", "table5", "figure2", "figure6", "figure7"])
+def test_images_in_colour_and_of_another_size(name, tmp_path, monkeypatch):
+    grey = SOURCES["mnist-5k"]
+
+    def read(folder, split):
+        images, labels = grey.read(folder, split)
+        images = images[:, :, 1:-1]
+        return np.stack([images, images // 2, 255 - images], 1), labels
+
+    monkeypatch.setitem(SOURCES, "cifar-10", replace(grey, read=read))
+    run(tmp_path, f"{name} --images 12 --data cifar-10")
+    assert "cifar-10" in (tmp_path / f"{name}.md").read_text().splitlines()[0]
 
 
 @pytest.mark.usefixtures("small")
@@ -234,6 +253,14 @@ def test_results_are_not_replaced_unasked(tmp_path, one_line):
         ("table1", "arguments are required: --out"),
         ("table1 --out o --targets 3", "invalid choice: '3'"),
         ("table1 --out o --data cifar", "no data set 'cifar'"),
+        ("figure6 --out o --data cifar", "no data set 'cifar'"),
+        ("table1 --out o --class 1", "--class is for figure6, not for table1"),
+        ("table1 --out o --stages 8:2:12", "--stages is for figure6"),
+        ("figure6 --out o --stages 8:2", "'8:2': expected FIELD:STRIDE:MAPS[:POOL[:WINDOW]]"),
+        ("figure6 --out o --stages 8:2:4:2", "'8:2:4:2': pool: expected an odd number, got 2"),
+        ("figure6 --out o --stages 8:x:4", "'8:x:4': invalid literal"),
+        ("figure6 --out o --size 9", "--size is for the images of a folder"),
+        ("figure1 --out o --images photos", "--images DIR is for figure3"),
     ],
 )
 def test_wrong_words(one_line, words, message):

@@ -136,9 +136,12 @@ def test_the_state_of_another_training_is_refused(model, blobs, tmp_path, monkey
     for change in ({"seed": 1}, {"pools": POOLS}, {"decay": (0, 0, 0)}):
         with pytest.raises(ValueError, match=r"checkpoint: .*another training"):
             train_with_pools(model(), blobs, checkpoint=path, **{**FAST, **change})
-    path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"checkpoint: .*cannot be read"):
-        train_with_pools(model(), blobs, checkpoint=path, **FAST)
+    content = path.read_bytes()
+    flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+    for damaged, reason in ((b"nothing", "not readable"), (flipped, "checksum")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"checkpoint: .*cannot be used .*{reason}"):
+            train_with_pools(model(), blobs, checkpoint=path, **FAST)
 
 
 def test_dropout_leaves_out_that_share(model, blobs):
