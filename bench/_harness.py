@@ -106,9 +106,21 @@ class Run:
         return self.arrays["forwards"] + self.arrays["backwards"]
 
 
-def wrapped(model: nn.Module, evaluations: int) -> nn.Module:
+def wrapped(model: nn.Module, evaluations: int, *, distinct: bool = False) -> nn.Module:
     """Put a network into the harness's wrapper, with five changes.
 
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    evaluations : int
+        The budget.
+    distinct : bool
+        The attack asks about no image twice in one call. A point may then be as far from its
+        original as other images are, which targets need, and still be counted for its own.
+
+    Notes
+    -----
     Since torch 2.14 the derivative of clamp is 0 at its bounds, too, so that the wrapper's own
     clamp hides the gradient of every pixel that is exactly 0 or 1 (half of those of
     Fashion-MNIST), which cripples all attacks; torch.where keeps it.
@@ -124,6 +136,7 @@ def wrapped(model: nn.Module, evaluations: int) -> nn.Module:
     differences of all pairs take ten times as long as the attack itself on a small network.
     """
     base = importlib.import_module("attackbench.models.benchmodel_wrapper").BenchModel
+    linear_sum_assignment = importlib.import_module("scipy.optimize").linear_sum_assignment
 
     class Wrapped(base):  # type: ignore[misc, valid-type]
         refused, idle, spent_on_tracking = 0, 0, 0.0
@@ -132,7 +145,10 @@ def wrapped(model: nn.Module, evaluations: int) -> nn.Module:
             self._bench_clock.start()
             order = {"l1": 1.0, "l2": 2.0, "linf": torch.inf}[self.tracking_threat_model]
             pairs = torch.cdist(input.detach().flatten(1), self.inputs.flatten(1), p=order)
-            self._indices = pairs.argmin(1)
+            if distinct:
+                self._indices = torch.from_numpy(linear_sum_assignment(pairs.nan_to_num())[1])
+            else:
+                self._indices = pairs.argmin(1)
             self._bench_time += self._bench_clock.stop()
 
         def forward(self, input: Tensor) -> Tensor:
@@ -286,10 +302,12 @@ def measure_targeted(
 ) -> Run:
     """Run one targeted attack on the harness's network, whose own loop has no targets.
 
-    As `measure`, but the attack is called with targets; what it raises is not caught.
+    As `measure`, but the attack is called with targets; what it raises is not caught. Each query of
+    a call counts for another image: the pairs of queries and originals with the smallest sum of
+    distances.
     """
     attack = _Watched(peer.build(evaluations, classes(name)))
-    model = wrapped(network(name), evaluations)
+    model = wrapped(network(name), evaluations, distinct=True)
     model.num_max_propagations = 2 * evaluations
     lengths = importlib.import_module("adv_lib.distances.lp_norms")
     metric = getattr(lengths, f"{peer.norm}_distances")
