@@ -282,6 +282,7 @@ def _overhead(rows: Sequence[Row]) -> list[Row]:
     return [
         {name: row[name] for name in kept}
         | {"network, us": row["network"], "part of the network": row["us"] / row["network"]}
+        | {name: row[name] for name in ("success", "mean RMS")}
         for row in rows
     ]
 
