@@ -82,7 +82,7 @@ def check_tensor(
             raise ValueError(f"{name} must have its memory; its storage was resized or given back")
     # A silent copy here would hide a cost that the caller can avoid, and an out argument would not
     # be written.
-    if value.dim() and value.shape[-1] > 1 and value.stride(-1) != 1:
+    if not value.is_contiguous() and value.shape[-1] > 1 and value.stride(-1) != 1:
         raise ValueError(
             f"{name} must be contiguous in its last dimension; use {name}.contiguous()"
         )
@@ -97,14 +97,14 @@ def _has_shape(value: Tensor, shape: tuple[int | None, ...]) -> bool:
 
 def _in_memory(value: Tensor) -> bool:
     """Return whether the storage of a tensor still reaches to its last element."""
-    count = value.numel()
-    if count == 0 or value.is_meta:
+    reach = value.nbytes
+    if reach == 0 or value.is_meta:
         return True
     if not value.is_contiguous():
         steps = zip(value.shape, value.stride(), strict=True)
-        count = 1 + sum((size - 1) * step for size, step in steps)
-    end = (value.storage_offset() + count) * value.element_size()
-    return end <= value.untyped_storage().nbytes()
+        reach = (1 + sum((size - 1) * step for size, step in steps)) * value.element_size()
+    start = value.storage_offset() * value.element_size()
+    return start + reach <= value.untyped_storage().nbytes()
 
 
 def check_vector(

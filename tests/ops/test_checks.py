@@ -280,6 +280,7 @@ def test_negated_views(implementation):
         ({"norm": "l1"}, "x0 must be given with norm='l1'"),
         ({"norm": "l1", "x0": torch.zeros(B, N - 1)}, r"x0 must have shape \(3, 8\), got \(3, 7\)"),
         ({"norm": "l1", "x0": torch.zeros(B, N).double()}, "x0 must have dtype torch.float32"),
+        ({"c": 1.0}, "c must be a torch.Tensor, got float"),
         ({"c": torch.ones(B - 1)}, r"c must have shape \(3,?\), got \(2,\)"),
         ({"lower": torch.zeros(N - 1)}, r"lower must broadcast to \(3, 8\), got shape \(7,\)"),
         ({"upper": torch.ones(N).double()}, "upper must have dtype torch.float32"),

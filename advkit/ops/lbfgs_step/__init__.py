@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advkit.ops import _dispatch
-from advkit.ops._check import as_bound, check_tensor, check_vector, stored_dtype
+from advkit.ops._check import check_tensor, check_vector, stored_dtype
 from advkit.ops.lbfgs_step import reference
 from advkit.ops.lbfgs_step.state import Counter, Options, Scalar, State, Status, Vector, init
 
@@ -51,11 +51,15 @@ def lbfgs_step(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor | None 
 
 def _check_state(state: State) -> None:
     """Guard against tensors of the state that were resized or replaced behind its back."""
-    trial, history = state.trial, state.history
-    check_tensor("state.trial", trial, shape=(None, None))
+    trial = check_tensor("state.trial", state.trial, shape=(None, None))
     slots, n = trial.shape
-    stored = stored_dtype(history, trial)
-    check_tensor("state.history", history, shape=(slots, None, 2, None), like=trial, dtype=stored)
+    history = check_tensor(
+        "state.history",
+        state.history,
+        shape=(slots, None, 2, None),
+        like=trial,
+        dtype=stored_dtype(state.history, trial),
+    )
     m, ld = history.shape[1], history.shape[3]
     if m < 1 or ld < n:
         raise ValueError(
@@ -63,22 +67,21 @@ def _check_state(state: State) -> None:
         )
     penalised = 0 if state.norm == "none" else slots
     for name, tensor, shape, dtype in (
-        ("trial", trial, (slots, n), trial.dtype),
-        ("vectors", state.vectors, (slots, len(Vector), ld), trial.dtype),
-        ("history", history, (slots, m, 2, ld), stored),
-        ("scalars", state.scalars, (slots, len(Scalar)), torch.float64),
-        ("counters", state.counters, (slots, len(Counter)), torch.int32),
-        ("x0", state.x0, (penalised, n), trial.dtype),
+        ("state.vectors", state.vectors, (slots, len(Vector), ld), trial.dtype),
+        ("state.scalars", state.scalars, (slots, len(Scalar)), torch.float64),
+        ("state.counters", state.counters, (slots, len(Counter)), torch.int32),
+        ("state.x0", state.x0, (penalised, n), trial.dtype),
     ):
-        check_tensor(f"state.{name}", tensor, shape=shape, like=trial, dtype=dtype)
-        if not tensor.is_contiguous():
+        check_tensor(name, tensor, shape=shape, like=trial, dtype=dtype)
+    for name in ("trial", "history", "vectors", "scalars", "counters", "x0"):
+        if not getattr(state, name).is_contiguous():
+            raise ValueError(f"state.{name} must be contiguous; make the state with init()")
+    for name, bound in (("state.lower", state.lower), ("state.upper", state.upper)):
+        check_tensor(name, bound, shape=(None, None), like=trial)
+        if bound.shape[0] not in (1, slots) or bound.shape[1] not in (1, n):
             raise ValueError(
-                f"state.{name} must be contiguous of shape {shape}; make the state with init()"
+                f"{name} must have shape (1 or {slots}, 1 or {n}), got {tuple(bound.shape)}"
             )
-    for name, bound in (("lower", state.lower), ("upper", state.upper)):
-        if not isinstance(bound, Tensor) or bound.dim() != 2:
-            raise ValueError(f"state.{name} must have shape (1 or {slots}, 1 or {n})")
-        as_bound(f"state.{name}", bound, trial)
 
 
 def advance_slots(state: State, loss: Tensor, g_loss: Tensor, slots: Tensor) -> None:

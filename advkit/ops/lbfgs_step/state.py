@@ -278,7 +278,8 @@ def init(
             raise ValueError(f"x0 must be given with norm={norm!r}")
         check_tensor("x0", x0, shape=(slots, n), like=start)
     if c is not None:
-        check_vector("c", c, size=slots, like=start, dtype=c.dtype)
+        kind = c.dtype if isinstance(c, Tensor) else None
+        check_vector("c", c, size=slots, like=start, dtype=kind)
     stored = history_dtype or start.dtype
     line = 64 // min(start.dtype.itemsize, stored.itemsize)
     ld = max(1, -(-n // line)) * line
