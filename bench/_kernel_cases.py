@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,8 +83,8 @@ class Case(ABC):
             changed.copy_(original)
 
     @abstractmethod
-    def call(self, k: int) -> None:
-        """Do call k by the backend in use."""
+    def call(self, k: int) -> Call:
+        """Return what does call k by the backend in use, its tensors at hand."""
 
     @abstractmethod
     def plain(self) -> Callable[..., Any]:
@@ -104,16 +105,16 @@ class Case(ABC):
     def by_backend(self, name: str) -> list[Call]:
         """Return the calls by a backend."""
 
-        def run(k: int) -> None:
+        def run(call: Call) -> None:
             with use_backend(name):
-                self.call(k)
+                call()
 
-        return [lambda k=k: run(k) for k in range(self.calls)]  # type: ignore[misc]
+        return [partial(run, self.call(k)) for k in range(self.calls)]
 
     def compiled(self) -> list[Call]:
         """Return the calls of the compiled reference."""
         function = torch.compile(self.plain(), dynamic=False)
-        return [lambda k=k: function(*self.arguments(k)) for k in range(self.calls)]  # type: ignore[misc]
+        return [partial(function, *self.arguments(k)) for k in range(self.calls)]
 
     def error(self, returned: Any) -> float:
         """Return the largest relative error of a row, after call 0 and nothing else."""
@@ -134,14 +135,13 @@ class Penalty(Case):
         self.value, self.gradient = torch.empty_like(self.c), torch.empty_like(self.x)
         self.free = torch.empty_like(self.x, dtype=torch.bool)
 
-    def call(self, k: int) -> None:
-        """Do call k by the backend in use."""
+    def call(self, k: int) -> Call:
+        """Return what does call k by the backend in use."""
         p = self.part(k)
         out = {"value": self.value[p], "gradient": self.gradient[p], "free": self.free[p]}
         low, high = self.bounds
-        ops.penalty_out(
-            self.x[p], self.x0[p], self.g[p], self.c[p], lower=low, upper=high, norm="l2", **out
-        )
+        given = self.x[p], self.x0[p], self.g[p], self.c[p]
+        return partial(ops.penalty_out, *given, lower=low, upper=high, norm="l2", **out)
 
     def plain(self) -> Callable[..., Any]:
         """Return the reference as a function."""
@@ -174,13 +174,12 @@ class ClassLoss(Case):
         self.loss = self.logits.new_empty(len(self.logits))
         self.dlogits = torch.empty_like(self.logits)
 
-    def call(self, k: int) -> None:
-        """Do call k by the backend in use."""
+    def call(self, k: int) -> Call:
+        """Return what does call k by the backend in use."""
         p = self.part(k)
         out = {"loss": self.loss[p], "dlogits": self.dlogits[p]}
-        class_loss_out(
-            self.logits[p], self.labels[p], kind="cross_entropy", targeted=True, kappa=0.0, **out
-        )
+        settings: dict[str, Any] = {"kind": "cross_entropy", "targeted": True, "kappa": 0.0}
+        return partial(class_loss_out, self.logits[p], self.labels[p], **settings, **out)
 
     def plain(self) -> Callable[..., Any]:
         """Return the reference as a function."""
@@ -220,9 +219,9 @@ class TwoLoop(Case):
         p = self.part(k)
         return self.g[p], self.S[p], self.Y[p], self.head[p], self.count[p], self.free[p]
 
-    def call(self, k: int) -> None:
-        """Do call k by the backend in use."""
-        ops.two_loop_out(*self._inputs(k), direction=self.direction[self.part(k)])
+    def call(self, k: int) -> Call:
+        """Return what does call k by the backend in use."""
+        return partial(ops.two_loop_out, *self._inputs(k), direction=self.direction[self.part(k)])
 
     def plain(self) -> Callable[..., Any]:
         """Return the reference as a function."""
@@ -268,9 +267,9 @@ class LbfgsStep(Case):
         self.slots = torch.arange(self.rows, device=self.device)
         self.changed = [(copies[name], here[name]) for name in self._tensors]
 
-    def call(self, k: int) -> None:
-        """Do call k by the backend in use."""
-        lbfgs_step(*self.arguments(k))
+    def call(self, k: int) -> Call:
+        """Return what does call k by the backend in use."""
+        return partial(lbfgs_step, *self.arguments(k))
 
     def plain(self) -> Callable[..., Any]:
         """Return the reference as a function."""
