@@ -2,7 +2,9 @@
 
 The networks and images of minimum_norm.py, a seeded random target for each image, and the same
 harness: it counts passes, cuts them off at the budget, and keeps the nearest image of the target's
-class among all queries. Needs the environment that minimum_norm.py describes. Runs are kept in
+class among all queries. Unlike there, the queries of a call count for images that are all different
+(those with the smallest sum of distances): targets lead so far that the nearest image is often
+another one, to which a point that reached its target was credited, as a failure. Needs the environment that minimum_norm.py describes. Runs are kept in
 OUT/runs and not made again.
 """
 
