@@ -2,10 +2,11 @@
 
 The networks and images of minimum_norm.py, a seeded random target for each image, and the same
 harness: it counts passes, cuts them off at the budget, and keeps the nearest image of the target's
-class among all queries. Unlike there, the queries of a call count for images that are all different
-(those with the smallest sum of distances): targets lead so far that the nearest image is often
-another one, to which a point that reached its target was credited, as a failure. Needs the environment that minimum_norm.py describes. Runs are kept in
-OUT/runs and not made again.
+class among all queries. Unlike there, the queries of a call count for images that are all
+different, those with the smallest sum of distances: targets lead so far that another image is often
+the nearest, to which a point that reached its target was credited as a failure.
+
+Needs the environment that minimum_norm.py describes. Runs are kept in OUT/runs and not made again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
                     "mean distance": float(run.distances[reached].mean()),
                     "median distance": float(np.median(run.distances)),
                     "most passes": int(run.passes.max()),
+                    "counts agree": run.counts_agree,
                     "ms per image": run.milliseconds,
                 }
             )
@@ -117,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows=rows,
         notes=[
             "Mean distances are over the images whose target every run on that network reached.",
+            "counts agree: the share of images of which advkit reports the passes that the harness "
+            "counted.",
             "E evaluations are at most 2 E forward and backward passes of each image, counted and "
             "cut off by AttackBench's harness; an image's distance is that of the nearest image of "
             "the target's class among all queries.",
