@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from advkit._files import replacing
@@ -35,7 +36,7 @@ def write_tensors(
     from safetensors.torch import save
 
     held = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    words = {"format": kind, **metadata}
+    words = {**metadata, "format": kind}
     words["sha256"] = _checksum(held, words)
     content = save(held, words)
     with replacing(path) as temporary:
@@ -75,7 +76,7 @@ def _checksum(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> str:
         digest.update(f"{key}={words[key]}\n".encode())
     for key in sorted(tensors):
         digest.update(f"{key}: {tensors[key].dtype} {tuple(tensors[key].shape)}\n".encode())
-        digest.update(tensors[key].numpy().data)
+        digest.update(_bytes(tensors[key]))
     return digest.hexdigest()
 
 
@@ -84,5 +85,11 @@ def digest_of(tensors: Iterable[Tensor], words: str = "") -> str:
     digest = hashlib.sha256(words.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        digest.update(_bytes(tensor))
     return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """Return what a tensor holds, of any dtype."""
+    flat = tensor.detach().cpu().contiguous().view(-1)
+    return flat.view(torch.uint8).numpy().data

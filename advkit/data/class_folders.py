@@ -16,7 +16,7 @@ _SPLITS = {"train": ("train",), "test": ("test", "val")}
 
 
 def class_folders(path: str | os.PathLike[str], split: str = "train", *, size: int) -> Dataset:
-    """Load a data set of one's own, such as ImageNet as it is unpacked: SPLIT/CLASS/IMAGE.
+    """Load a data set of one's own: SPLIT/CLASS/IMAGE, as ImageNet with its ``val`` sorted.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def class_folders(path: str | os.PathLike[str], split: str = "train", *, size: i
     FileNotFoundError
         A folder is not there.
     ValueError
-        There are no images, a class of ``test`` is not in ``train``, or `split` or `size` is out of
-        range.
+        There are no images, none of some class in ``train``, a class of ``test`` is not in
+        ``train``, or `split` or `size` is out of range.
     OSError
         A file is not an image.
     """
@@ -60,10 +60,14 @@ def class_folders(path: str | os.PathLike[str], split: str = "train", *, size: i
         if folder.name not in classes:
             raise ValueError(f"{folder}: no class {folder.name!r} among the training images")
         found = files(folder)
+        if split == "train" and not found:
+            raise ValueError(f"{folder}: no {', '.join(SUFFIXES)} files of this class")
         paths += found
         labels += [classes.index(folder.name)] * len(found)
     if not paths:
-        raise ValueError(f"{_split(path, split)} holds no {', '.join(SUFFIXES)} files")
+        raise ValueError(
+            f"{_split(path, split)}: no {', '.join(SUFFIXES)} files in folders of classes in it"
+        )
     images = torch.empty(len(paths), 3, size, size)
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(0))
     for image, row in zip(images, order.tolist(), strict=True):
@@ -82,4 +86,6 @@ def _split(path: Path, split: str) -> Path:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_dir())
+    return sorted(
+        each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")
+    )

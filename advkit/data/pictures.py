@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,12 +11,21 @@ from torch import Tensor
 
 from advkit._extras import require
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def files(folder: Path) -> tuple[Path, ...]:
     """Return the pictures of a folder, not of folders in it, in the order of their names."""
-    return tuple(sorted(each for each in folder.iterdir() if each.suffix.lower() in SUFFIXES))
+    return tuple(
+        sorted(
+            each
+            for each in folder.iterdir()
+            if each.suffix.lower() in SUFFIXES and not each.name.startswith(".") and each.is_file()
+        )
+    )
 
 
 def central_square(file: Path, size: int, *, share: float = 1.0) -> Tensor:
@@ -24,7 +34,8 @@ def central_square(file: Path, size: int, *, share: float = 1.0) -> Tensor:
     Parameters
     ----------
     file : pathlib.Path
-        The picture, of any mode; it becomes RGB.
+        The picture. It is turned as its camera was held, and becomes RGB: greys of 8 or 16 bits
+        three equal channels, what is transparent white.
     size : int
         In pixels.
     share : float
@@ -35,13 +46,17 @@ def central_square(file: Path, size: int, *, share: float = 1.0) -> Tensor:
     ImportError
         Pillow is not installed.
     OSError
-        The file is not a picture.
+        The file is not a picture, or is damaged; the message names it.
     """
     require("PIL", extra="cli", purpose="reading images")
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    with Image.open(file) as opened:
-        picture = opened.convert("RGB")
+    try:
+        with Image.open(file) as opened:
+            picture = _rgb(ImageOps.exif_transpose(opened))
+    # What Pillow raises for damaged files of one kind or another.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(f"{file}: not a readable picture ({error})") from error
     if picture.size != (size, size):
         width, height = picture.size
         scale = size / share / min(width, height)
@@ -51,3 +66,17 @@ def central_square(file: Path, size: int, *, share: float = 1.0) -> Tensor:
         picture = picture.crop((left, top, left + size, top + size))
     values = np.asarray(picture, dtype=np.float32) / 255
     return torch.from_numpy(values).movedim(-1, 0).contiguous()
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):  # which Pillow would cut off at 255
+        picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError("greys of 32 bits do not say what is white; save it with 8 or 16")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")

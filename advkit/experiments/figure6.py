@@ -48,12 +48,12 @@ def run(setting: Setting) -> Outcome:
         A row for the images of the class and one for the rest, and the picture.
     """
     test, x, labels = setting.first_images("test")
-    name, positive = _positive(test.classes, setting.positive)
+    name, positive = _positive(test.classes, setting.classes)
+    wanted, truth = (torch.isin(each, positive).long() for each in (labels, test.labels))
+    if truth.min() == truth.max():
+        raise ValueError(f"class: all or none of the test images are of {name!r}")
     model = _classifier(setting, setting.dataset("train"), positive)
-    seen = _answers(model, x)
-    wanted = torch.isin(labels, positive).long()
-    everything = _answers(model, test.images)
-    truth = torch.isin(test.labels, positive).long()
+    seen, everything = _answers(model, x), _answers(model, test.images)
     right = (seen == wanted).nonzero()[:, 0]
     if not len(right):
         raise ValueError(f"images: the classifier has none of the first {len(x)} right; give more")
@@ -134,10 +134,11 @@ def _positive(classes: Sequence[str], names: Sequence[str] | None) -> tuple[str,
             raise ValueError(
                 f"class: no class {unknown[0]!r}, expected some of {', '.join(classes)}"
             )
-        chosen, called = list(names), " or ".join(names)
+        chosen = list(dict.fromkeys(names))
+        called = " or ".join(chosen)
     if len(set(chosen)) == len(classes):
         raise ValueError(f"class: {called!r} are all classes; there must be others to tell it from")
-    return called, torch.tensor([classes.index(name) for name in chosen])
+    return called, torch.tensor(sorted(classes.index(name) for name in chosen))
 
 
 def _classifier(setting: Setting, data: Dataset, positive: Tensor) -> nn.Sequential:

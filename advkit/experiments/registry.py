@@ -27,8 +27,8 @@ from advkit.experiments.setting import Outcome, Setting
 
 __all__ = ["CHOICES", "EXPERIMENTS", "Experiment"]
 
-FIGURE6 = ("size", "positive", "stages")
-CHOICES = ("targets", "optimizer", "seeds", *FIGURE6)
+_FIGURE6 = ("folder", "size", "classes", "stages")
+CHOICES = ("targets", "optimizer", "seeds", "model", "target", *_FIGURE6)
 _ATTACKS = ("targets", "optimizer")  # on networks of the paper
 
 
@@ -47,8 +47,8 @@ class Experiment:
     quick_images : int
         The same with ``--quick``.
     uses : tuple of str
-        Which of the choices that not every experiment has play a part: "targets", "optimizer",
-        "seeds" and those of Figure 6. Only those are shown beside the results.
+        Which of `CHOICES`, which not every experiment has, play a part. Only those are shown beside
+        the results.
     data : str
         Name of the data set that it takes unless the user says otherwise.
     pictures : bool
@@ -96,7 +96,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         figures34.natural,
         500,
         20,
-        uses=(),
+        uses=("folder", "model"),
         pictures=True,
     ),
     "figure4": Experiment(
@@ -104,7 +104,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         figures34.random,
         500,
         20,
-        uses=(),
+        uses=("folder", "model"),
         pictures=True,
     ),
     "figure5": Experiment(
@@ -112,7 +112,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         figure5.run,
         images=FIGURE5[1],
         quick_images=3,
-        uses=(),
+        uses=("folder", "model", "target"),
         pictures=True,
     ),
     "figure6": Experiment(
@@ -120,7 +120,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         figure6.run,
         500,
         50,
-        uses=FIGURE6,
+        uses=_FIGURE6,
         data="fashion-mnist",
         folders=True,
     ),

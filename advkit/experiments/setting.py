@@ -94,10 +94,10 @@ class Setting:
         The network of ImageNet's size, see `advkit.imagenet.network`.
     target : str
         The class of ImageNet that Figure 5 aims at.
-    size : int
-        To which images of a folder with classes are scaled, in pixels.
-    positive : tuple of str, optional
-        Classes that Figure 6 tells from the rest; by default the experiment's choice.
+    size : int, optional
+        To which images of a folder with classes are scaled, in pixels; they need it.
+    classes : tuple of str, optional
+        Those that Figure 6 tells from the rest; by default the experiment's choice.
     stages : tuple of Stage, optional
         Sizes of Figure 6's layers; by default those for small images.
     progress : bool
@@ -118,8 +118,8 @@ class Setting:
     folder: Path | None = None
     model: str = "efficientnet-lite0"
     target: str = "ostrich"
-    size: int = 32
-    positive: tuple[str, ...] | None = None
+    size: int | None = None
+    classes: tuple[str, ...] | None = None
     stages: tuple[Stage, ...] | None = None
     progress: bool = False
     say: Callable[[str], None] = _silent
@@ -148,7 +148,9 @@ class Setting:
         """Return a split of the data set, or of the folder in its place."""
         if self.folder is None:
             return load(self.data, split)
-        self.say(f"reading {self.folder / split}")
+        if self.size is None:
+            raise ValueError("size: none is given, to which the images of the folder are scaled")
+        self.say(f"reading the {split} images of {self.folder}")
         return class_folders(self.folder, split, size=self.size)
 
     def first_images(self, split: str) -> tuple[Dataset, Tensor, Tensor]:
@@ -210,6 +212,7 @@ class Setting:
     ) -> None:
         """Load into `model` what `train` made of it before with the same `what`, or train it."""
         key = _digest(list(model.state_dict().values()), {"data": self.data, **what})
+        self.work.mkdir(parents=True, exist_ok=True)
         path = self.work / f"network-{key}.safetensors"
         if not load_or_train(path, model, {"what": dict(what)}, train):
             self.say("trained network: read back")
@@ -217,11 +220,6 @@ class Setting:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the result depends on, as JSON values."""
-        pictures = {
-            "folder": None if self.folder is None else self.folder.name,
-            "model": self.model,
-            "target": self.target,
-        }
         return {
             "data": self.data,
             "images": self.images,
@@ -231,10 +229,12 @@ class Setting:
             "seeds": self.seeds,
             "seed": self.seed,
             "quick": self.quick,
+            "folder": None if self.folder is None else self.folder.name,
+            "model": self.model,
+            "target": self.target,
             "size": self.size,
-            "positive": None if self.positive is None else list(self.positive),
-            "stages": None if self.stages is None else [vars(stage) for stage in self.stages],
-            **(pictures if self.data == IMAGENET else {}),
+            "classes": None if self.classes is None else list(self.classes),
+            "stages": None if self.stages is None else " ".join(map(str, self.stages)),
         }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from advkit.models.recipe import Recipe, recipe_for
 from advkit.models.train import TrainResult, train
 
 _FORMAT = "advkit network 1"
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ def trained(
         ``"fc10-<lambda>"``, ``"fc100-100-10"``, ``"fc123-456-10"``,
         ``"fc200-200-10"`` or ``"ae400-10"``.
     data_name : str
-        ``"mnist"``, ``"fashion-mnist"`` or ``"mnist-5k"``.
+        One of `advkit.data.names`.
     classes : sequence of int, optional
         Train on the images of these labels alone, which become 0, 1, ... in this order; the network
         has that many outputs. By default all classes.
@@ -149,15 +150,11 @@ def trained(
             root=root,
         )
         path = cache_folder(cache) / f"{name}.{data_name}.{recipe.digest()}.safetensors"
-        if path.exists() and not retrain:
-            try:
-                return _read(path, name, recipe)
-            except ValueError as error:
-                _warn(path, error, level=2)
-        _make_writable(path.parent)  # told before the training, not after it
-        result = _train(path, name, recipe, root=root, progress=progress)
-        _write(result)
-        return result
+        return _kept(
+            path,
+            (lambda: None) if retrain else (lambda: _read(path, name, recipe)),
+            lambda: _write(_train(path, name, recipe, root=root, progress=progress)),
+        )
 
 
 def cache_folder(cache: str | PathLike[str] | None = None) -> Path:
@@ -255,7 +252,26 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
-def _write(result: TrainedModel) -> None:
+def _kept(path: Path, read: Callable[[], _Kept | None], make: Callable[[], _Kept]) -> _Kept:
+    """Return what `read` finds in a file, or what `make` makes and keeps there.
+
+    `read` raises a ValueError, which becomes a warning, or returns None where it is to be made.
+    """
+    if path.exists():
+        try:
+            if (found := read()) is not None:
+                return found
+        except ValueError as error:
+            warnings.warn(
+                f"the trained network in {path} cannot be used ({error}); training it again",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    _make_writable(path.parent)  # told before the training, not after it
+    return make()
+
+
+def _write(result: TrainedModel) -> TrainedModel:
     metadata = {
         "recipe": json.dumps(result.recipe, sort_keys=True),
         "train_error": repr(result.train_error),
@@ -263,6 +279,7 @@ def _write(result: TrainedModel) -> None:
         "torch": torch.__version__,
     }
     write_tensors(result.path, result.model.state_dict(), metadata, kind=_FORMAT)
+    return result
 
 
 def _read(path: Path, name: str, recipe: Recipe) -> TrainedModel:
@@ -285,7 +302,7 @@ def _read(path: Path, name: str, recipe: Recipe) -> TrainedModel:
 def cached(what: str, data: str, recipe: Mapping[str, Any]) -> Path:
     """Return where the network of a recipe is kept: the name has its kind, data and a hash."""
     digest = digest_of([], json.dumps(dict(recipe), sort_keys=True))
-    return cache_folder() / f"{what}.{data}.{digest}.safetensors"
+    return cache_folder() / f"{what}.{data[:60]}.{digest}.safetensors"
 
 
 def load_or_train(
@@ -320,25 +337,17 @@ def load_or_train(
         The file is damaged; it is replaced.
     """
     text = json.dumps(dict(recipe), sort_keys=True)
-    if path.exists():
-        try:
-            tensors, metadata = read_tensors(path, kind=_FORMAT)
-            if metadata.get("recipe") != text:
-                raise ValueError("it was made by another recipe")
-        except ValueError as error:
-            _warn(path, error, level=3)
-        else:
-            model.load_state_dict(tensors)
-            return False
-    _make_writable(path.parent)
-    train()
-    write_tensors(path, model.state_dict(), {"recipe": text}, kind=_FORMAT)
-    return True
 
+    def read() -> bool:
+        tensors, metadata = read_tensors(path, kind=_FORMAT)
+        if metadata.get("recipe") != text:
+            raise ValueError("it was made by another recipe")
+        model.load_state_dict(tensors)
+        return False
 
-def _warn(path: Path, error: ValueError, *, level: int) -> None:
-    warnings.warn(
-        f"the trained network in {path} cannot be used ({error}); training it again",
-        RuntimeWarning,
-        stacklevel=level + 1,
-    )
+    def make() -> bool:
+        train()
+        write_tensors(path, model.state_dict(), {"recipe": text}, kind=_FORMAT)
+        return True
+
+    return _kept(path, read, make)

@@ -65,6 +65,10 @@ class Stage:
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name}: expected an odd number, got {getattr(self, name)}")
 
+    def __str__(self) -> str:
+        """Return FIELD:STRIDE:MAPS:POOL:WINDOW."""
+        return f"{self.field}:{self.stride}:{self.maps}:{self.pool}:{self.window}"
+
 
 # For images of 28 x 28: 11 x 11 x 12, 7 x 7 x 16 and 3 x 3 x 32 features.
 STAGES = (Stage(8, 2, 12), Stage(5, 1, 16), Stage(3, 2, 32, window=3))

@@ -6,7 +6,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -225,9 +225,10 @@ def _draw(
 
     def text(left: float, down: float, words: str, colour: str, size: float, where: str) -> None:
         """Write `words` with their top at a point in inches from the upper left corner."""
-        figure.text(
-            left / width, 1 - down / height, words, color=colour, fontsize=size, ha=where, va="top"
-        )
+        # Names of classes and folders are no formulae, whatever dollars they hold.
+        x, y = left / width, 1 - down / height
+        style = dict[str, Any](color=colour, fontsize=size, ha=where, va="top", parse_math=False)
+        figure.text(x, y, words, **style)
 
     text(_MARGIN, 0.8 * _MARGIN, "\n".join(title_lines), _INK, 11, "left")
     for number, triple in enumerate(triples):

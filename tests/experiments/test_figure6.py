@@ -1,6 +1,7 @@
 """Figure 6 on bars: layers that no label has touched, a classifier, images that fool it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -41,12 +42,13 @@ def test_layers_are_not_fine_tuned(tmp_path):
         (("plane", "automobile", "bird"), None, "car", [1]),
         (("n03594945", "n01440764", "n04285008"), None, "car", [0, 2]),
         (("T-shirt", "Trouser"), None, "Trouser", [1]),
-        (("a", "b", "c"), ("c", "a"), "c or a", [2, 0]),
+        (("a", "b", "c"), ("c", "a"), "c or a", [0, 2]),
+        (("a", "b", "c"), ("b", "b"), "b", [1]),
     ],
 )
 def test_what_is_told_from_the_rest(classes, names, called, labels):
     found, positive = figure6._positive(classes, names)
-    assert (found, sorted(positive.tolist())) == (called, sorted(labels))
+    assert (found, positive.tolist()) == (called, labels)
 
 
 @pytest.mark.parametrize("names", [("d",), ("a", "b")], ids=["unknown", "all"])
@@ -61,25 +63,52 @@ def test_cars_of_a_folder(tmp_path, monkeypatch, cache, capsys):
     monkeypatch.setattr(figure6, "_QUICK_STEPS", 4)
     random = np.random.default_rng(0)
     for split, count in (("train", 20), ("test", 10)):
-        for name, colour in (("car", 0), ("sky", 2)):
-            (tmp_path / "photos" / split / name).mkdir(parents=True)
+        for name, colour in (("car", 0), ("$ky^{$", 2)):
+            (tmp_path / "imagenet" / split / name).mkdir(parents=True)
             for place in range(count):
                 pixels = random.integers(0, 120, (24, 20, 3)).astype(np.uint8)
                 pixels[..., colour] += 100
-                image.fromarray(pixels).save(tmp_path / "photos" / split / name / f"{place}.png")
+                image.fromarray(pixels).save(tmp_path / "imagenet" / split / name / f"{place}.png")
     words = ["reproduce", "figure6", "--quick", "--out", str(tmp_path / "out")]
-    words += ["--data", str(tmp_path / "photos"), "--size", "16", "--stages", "5:2:4", "3:1:6:3:3"]
+    words += [
+        "--data",
+        str(tmp_path / "imagenet"),
+        "--size",
+        "16",
+        "--stages",
+        "5:2:4",
+        "3:1:6:3:3",
+    ]
     assert main(words) == 0
     report = json.loads((tmp_path / "out" / "figure6.json").read_text())
     assert [row["images"] for row in report["rows"]] == ["car", "not car"]
     assert sum(row["attacked"] for row in report["rows"]) > 15
     assert report["fooled, %"] >= 99
-    assert report["settings"]["stages"][1]["window"] == 3
-    assert report["settings"]["data"] == "photos"
+    kept = {key: report["settings"][key] for key in ("data", "folder", "size", "stages")}
+    assert kept == {
+        "data": "imagenet",
+        "folder": "imagenet",
+        "size": 16,
+        "stages": "5:2:4:3:5 3:1:6:3:3",
+    }
+    assert "model" not in report["settings"]
     assert (tmp_path / "out" / "figure6.png").stat().st_size > 5000
     capsys.readouterr()
     assert main([*words[:-2], "9:2:4", "9:2:4", "--force"]) == 2
     assert "stages: in stage 2: field: expected at most 4" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "imagenet" / "test" / "car")
+    assert main([*words, "--class", "car", "--force"]) == 2
+    assert "class: all or none of the test images are of 'car'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_a_folder_called_as_a_data_set_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist-5k" / "train").mkdir(parents=True)
+    words = ["reproduce", "figure6", "--quick", "--images", "12", "--data", "mnist-5k"]
+    assert main([*words, "--out", "out"]) == 0
+    report = json.loads((tmp_path / "out" / "figure6.json").read_text())
+    assert report["settings"]["folder"] is None
 
 
 @pytest.mark.usefixtures("small")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from advkit.attack import random_targets
+from advkit.attack import AttackResult, random_targets
 from advkit.attack.lbfgs import lbfgs
 from advkit.cli import main
 from advkit.data import load
@@ -60,8 +60,21 @@ def test_images_in_colour_and_of_another_size(name, tmp_path, monkeypatch):
         return np.stack([images, images // 2, 255 - images], 1), labels
 
     monkeypatch.setitem(SOURCES, "cifar-10", replace(grey, read=read))
+    seen = []
+    original = AttackResult.save
+    monkeypatch.setattr(
+        AttackResult, "save", lambda self, path: (seen.append(self), original(self, path))
+    )
     run(tmp_path, f"{name} --images 12 --data cifar-10")
     assert "cifar-10" in (tmp_path / f"{name}.md").read_text().splitlines()[0]
+    assert len(seen) == {"table1": 6, "figure7": 2}.get(name, len(seen))
+    assert bool(seen) == (name != "figure2")
+    for result in seen:
+        x = result.adversarial
+        assert x.shape[1:] == (3, 28, 26)
+        # The third channel is the first one's negative but for what the attack has changed.
+        assert float((x[:, 0] + x[:, 2] - 1).abs().mean()) < 0.2
+        assert bool(result.success.any())
 
 
 @pytest.mark.usefixtures("small")
@@ -253,7 +266,14 @@ def test_results_are_not_replaced_unasked(tmp_path, one_line):
         ("table1", "arguments are required: --out"),
         ("table1 --out o --targets 3", "invalid choice: '3'"),
         ("table1 --out o --data cifar", "no data set 'cifar'"),
-        ("figure6 --out o --data cifar", "no data set 'cifar'"),
+        (
+            "figure6 --out o --data cifar",
+            "no data set and no folder 'cifar', expected one of mnist",
+        ),
+        ("figure6 --out o --data cifar --size 9", "no data set and no folder 'cifar'"),
+        ("figure5 --out o --data photos", "--data is for data sets; figure5 takes --images DIR"),
+        ("figure3 --out o --target ostrich", "--target is for figure5, not for figure3"),
+        ("figure6 --out o --images photos", "figure6 takes --data NAME|DIR and --images N"),
         ("table1 --out o --class 1", "--class is for figure6, not for table1"),
         ("table1 --out o --stages 8:2:12", "--stages is for figure6"),
         ("figure6 --out o --stages 8:2", "'8:2': expected FIELD:STRIDE:MAPS[:POOL[:WINDOW]]"),
