@@ -136,7 +136,6 @@ def wrapped(model: nn.Module, evaluations: int, *, distinct: bool = False) -> nn
     differences of all pairs take ten times as long as the attack itself on a small network.
     """
     base = importlib.import_module("attackbench.models.benchmodel_wrapper").BenchModel
-    linear_sum_assignment = importlib.import_module("scipy.optimize").linear_sum_assignment
 
     class Wrapped(base):  # type: ignore[misc, valid-type]
         refused, idle, spent_on_tracking = 0, 0, 0.0
@@ -145,10 +144,7 @@ def wrapped(model: nn.Module, evaluations: int, *, distinct: bool = False) -> nn
             self._bench_clock.start()
             order = {"l1": 1.0, "l2": 2.0, "linf": torch.inf}[self.tracking_threat_model]
             pairs = torch.cdist(input.detach().flatten(1), self.inputs.flatten(1), p=order)
-            if distinct:
-                self._indices = torch.from_numpy(linear_sum_assignment(pairs.nan_to_num())[1])
-            else:
-                self._indices = pairs.argmin(1)
+            self._indices = owners(pairs, distinct=distinct)
             self._bench_time += self._bench_clock.stop()
 
         def forward(self, input: Tensor) -> Tensor:
@@ -192,6 +188,31 @@ def wrapped(model: nn.Module, evaluations: int, *, distinct: bool = False) -> nn
             return self._elapsed_time - self.spent_on_tracking
 
     return Wrapped(model, enforce_box=False)
+
+
+def owners(pairs: Tensor, *, distinct: bool) -> Tensor:
+    """Return which original each query is about (b,), given the distances (b, B) between them.
+
+    Parameters
+    ----------
+    pairs : Tensor (b, B)
+        From b queries to B originals.
+    distinct : bool
+        All queries are about different originals: those with the smallest sum of distances.
+        Otherwise each is about the nearest.
+
+    Raises
+    ------
+    ValueError
+        There are more queries than originals, which cannot be distinct.
+    """
+    if not distinct:
+        return pairs.argmin(1)
+    if len(pairs) > pairs.shape[1]:
+        raise ValueError(f"{len(pairs)} queries cannot be about {pairs.shape[1]} different images")
+    assign = importlib.import_module("scipy.optimize").linear_sum_assignment
+    far = torch.finfo(torch.float32).max
+    return torch.from_numpy(assign(pairs.nan_to_num(nan=far, posinf=far).double())[1])
 
 
 class _Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,32 @@ def test_a_run_is_made_once_and_one_that_failed_again(bench, tmp_path, capsys):
     for made in second, third:
         assert made.distances.tolist() == [1.0, np.inf]
     assert third.what == second.what
+
+
+def test_far_queries_belong_to_different_originals(bench):
+    pytest.importorskip("scipy")
+    owners = bench("_harness").owners
+    # Query 0 is far from its original 0, and nearest to 1, which query 1 is about.
+    pairs = torch.tensor([[5.0, 3, 9], [6, 1, 9], [9, 9, 1]])
+    assert owners(pairs, distinct=False).tolist() == [1, 1, 2]
+    assert owners(pairs, distinct=True).tolist() == [0, 1, 2]
+    assert owners(pairs.flip(0), distinct=True).tolist() == [2, 1, 0]
+    assert owners(pairs[:2], distinct=True).tolist() == [0, 1]
+    pairs[0] = torch.nan  # no better match than any other
+    assert owners(pairs, distinct=True).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="4 queries cannot be about 3 different images"):
+        owners(torch.ones(4, 3), distinct=True)
+
+
+def test_the_clock_is_the_processor_s(bench):
+    clock = bench("_harness")._Clock()
+    clock.start()
+    time.sleep(0.2)
+    assert clock.stop() < 0.1
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    assert clock.stop() >= 0.1
 
 
 def test_runs_of_other_networks_are_not_mixed(bench):
