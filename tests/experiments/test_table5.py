@@ -28,6 +28,8 @@ def test_the_network_is_seeded_and_leaves_the_random_state_alone():
     assert torch.equal(build(seed=3)[0].weight, build(seed=3)[0].weight)
     assert not torch.equal(build(seed=3)[0].weight, build(seed=4)[0].weight)
     assert torch.equal(state, torch.get_rng_state())
+    for shape in ((1, 28, 28), (3, 32, 32), (3, 27, 9), (2, 5, 6)):
+        assert build(shape)(torch.zeros(2, *shape)).shape == (2, 10)
     model = build()
     assert model[:-1](torch.zeros(2, 1, 28, 28)).shape == (2, 100)
     pool = next(e for e in spectrum(model, (1, 28, 28)).layers if e.kind == "MaxPool2d")

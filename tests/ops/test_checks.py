@@ -248,7 +248,11 @@ def test_memory_that_ends_within_rows_far_apart():
     """As many values as the storage still holds, but the last of them lies behind its end."""
     x = torch.rand(8, 100)
     x0 = x.clone()[::2]
-    x0.untyped_storage().resize_(4 * 500)
+    behind = x.clone()[4:]  # starts where its storage will end
+    for each in x0, behind:
+        each.untyped_storage().resize_(4 * 500)
+    with pytest.raises(ValueError, match=r"^x0 must have its memory"):
+        ops.penalty(x[:4], behind, x[:4], torch.ones(4))
     with pytest.raises(ValueError, match=r"^x0 must have its memory"):
         ops.penalty(x[::2], x0, x[::2], torch.ones(4))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from advkit.report import figure5
+from advkit.report import figure5, figure6
 
 pytest.importorskip("matplotlib")
 
@@ -137,6 +137,15 @@ def test_the_suffix_chooses_the_format(tmp_path, name, start):
     draw(tmp_path / name, flat(1, 0.2), flat(1, 0.3))
     assert (tmp_path / name).read_bytes().startswith(start)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_are_no_formulae(tmp_path):
+    """Folders and classes of users may hold dollars, which matplotlib takes for mathematics."""
+    x = torch.rand(1, 1, 4, 4)
+    names = ["$c^{ar|d$"]
+    figure6(x, 1 - x, names[0], tmp_path / "a.png", magnify=2, title="$\\frac{$ of $5")
+    figure5(x, 1 - x, torch.tensor([0]), torch.tensor([0]), tmp_path / "b.png", class_names=names)
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("a.png", "b.png"))
 
 
 def test_no_figure_is_left_in_pyplot(tmp_path):
