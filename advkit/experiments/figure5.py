@@ -16,6 +16,7 @@ from advkit.experiments._pictures import answers, chosen, groups
 from advkit.experiments.paper import FIGURE5
 from advkit.experiments.setting import Outcome, Setting
 from advkit.report import figure5
+from advkit.transfer.matrix import predictions
 
 __all__ = ["run"]
 
@@ -90,8 +91,7 @@ def run(setting: Setting) -> Outcome:
     drawn_labels = labels[right][: len(x)]
 
     def draw(factor: float) -> Callable[[Path], None]:
-        with torch.no_grad():
-            predicted = torch.cat([network.model(part).argmax(1) for part in changed.split(8)])
+        predicted = predictions(network.model, changed, 8)
         return lambda path: figure5(
             x, changed, drawn_labels, predicted, path, class_names=names,
             rows=_DRAWN[0], columns=_DRAWN[1], magnify=factor,

@@ -18,6 +18,7 @@ from advkit.models import Reconstruction, build_quocnet, learn_stages
 from advkit.models.cache import cached, load_or_train
 from advkit.models.quocnet import STAGES
 from advkit.report import figure6
+from advkit.transfer.matrix import predictions
 
 __all__ = ["run"]
 
@@ -53,14 +54,14 @@ def run(setting: Setting) -> Outcome:
     if truth.min() == truth.max():
         raise ValueError(f"class: all or none of the test images are of {name!r}")
     model = _classifier(setting, setting.dataset("train"), positive)
-    seen, everything = _answers(model, x), _answers(model, test.images)
+    seen, everything = predictions(model, x), predictions(model, test.images)
     right = (seen == wanted).nonzero()[:, 0]
     if not len(right):
         raise ValueError(f"images: the classifier has none of the first {len(x)} right; give more")
     result = setting.attacked(
         {"the classifier": model}, x[right], wanted[right], None, max_evaluations=_EVALUATIONS
     )["the classifier"]
-    fooled = result.success & (_answers(model, result.adversarial) != wanted[right])
+    fooled = result.success & (predictions(model, result.adversarial) != wanted[right])
     records: list[dict[str, Any]] = []
     for kind, value in ((name, 1), (f"not {name}", 0)):
         rows = wanted[right] == value
@@ -115,11 +116,6 @@ def run(setting: Setting) -> Outcome:
 
 def _share(values: Tensor) -> float:
     return float(values.double().mean()) if len(values) else math.nan
-
-
-@torch.no_grad()
-def _answers(model: nn.Module, x: Tensor) -> Tensor:
-    return torch.cat([model(part).argmax(1) for part in x.split(500)])
 
 
 def _positive(classes: Sequence[str], names: Sequence[str] | None) -> tuple[str, Tensor]:
